@@ -26,14 +26,17 @@ SET_ASIDE = "set-aside.json"  # the databases that were damaged, and the rows re
 # Shapes as files.fits() takes them; what is MAYBE may be absent.
 NUMBER, MAYBE_NUMBER, MAYBE_TEXT = int | float, int | float | None, str | None
 TURNS = [{"role": str, "content": str}]
-ROW = ({"text": str}, {"messages": TURNS, "chosen": (TURNS, None), "rejected": (TURNS, None)})  # of a corpus
+ROW = (
+    {"text": str},
+    {"messages": TURNS, "chosen": (TURNS, None), "rejected": (TURNS, None), "label": bool | None},
+)  # of a corpus
 CONTROL = {"request": MAYBE_TEXT, "after": MAYBE_NUMBER, "asked": MAYBE_NUMBER}
 PROCESS = {"pid": int | None, "boot": MAYBE_TEXT, "boot_id": MAYBE_TEXT, "starts": int | None}
 LABEL = {"name": str, "created": NUMBER, "note": MAYBE_TEXT, "tags": ([str], None), "taken": ([NUMBER], None)}
 CORPUS_CARD = {
     "name": str,
     **dict.fromkeys(("kind", "created"), MAYBE_TEXT),
-    **dict.fromkeys(("rows", "pairs", "rows_in", "rows_kept", "rows_set_aside", "duplicates"), int | None),
+    **dict.fromkeys(("rows", "pairs", "judged", "rows_in", "rows_kept", "rows_set_aside", "duplicates"), int | None),
     **dict.fromkeys(("bytes", "characters"), MAYBE_NUMBER),
     **dict.fromkeys(("reasons", "repairs", "encodings", "formats", "learned_as"), ({str: int}, None)),
     "sources": ([dict], None),

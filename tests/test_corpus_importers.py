@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from core.corpus import corpus, export, preview
+from core import paths
+from core.corpus import corpus, duplicates, export, importer, preview
 from core.corpus.reading import Options
 from core.models import tokenizer
 from core.runs import runs
@@ -65,8 +66,7 @@ def test_a_preference_pair_keeps_its_question_and_both_replies(tmp_path, record,
         ({"prompt": "q", "chosen": "a", "rejected": "a"}, "equal_pair"),
         ({"prompt": "q", "chosen": "a", "rejected": None}, "empty_reply"),
         ({"chosen": "The sky is blue.", "rejected": "The sky is green."}, "no_prompt"),
-        ({"prompt": "q", "completion": "bad", "label": False}, "unwanted_reply"),
-        ({"prompt": [Q], "completion": [B], "label": False}, "unwanted_reply"),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "label": False}, "unwanted_reply"),
         ({"messages": [Q, A], "images": ["cat.png"]}, "part_without_text"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, A]}, "part_without_text"),
         ({"messages": [Q, {"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]}, "tool_calls"),
@@ -81,8 +81,43 @@ def test_what_would_teach_something_else_is_set_aside_by_name(tmp_path, record, 
 def test_a_good_kto_reply_is_a_chat_and_tools_are_counted(tmp_path):
     records = [{"prompt": "q", "completion": "a", "label": True}, {"messages": [Q, B], "tools": [{"type": "function"}]}]
     card = made(tmp_path, "a.jsonl", lines(records))
-    assert rows_of(card) == [{"messages": [Q, A], "fields": {"label": True}}, {"messages": [Q, B]}]
-    assert card["repairs"] == {"tools_dropped": 1}
+    assert rows_of(card) == [{"messages": [Q, A], "label": True}, {"messages": [Q, B]}]
+    assert (card["kind"], card["judged"], card["repairs"]) == ("chat", 1, {"tools_dropped": 1})
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [{"prompt": "q", "completion": "a", "label": True}, {"prompt": "q", "completion": "b", "label": False}],
+        [{"prompt": [Q], "completion": [A], "label": True}, {"prompt": [Q], "completion": [B], "label": False}],
+        [{"prompt": "q", "completion": said, "label": label} for said, label in (("a", 1), ("b", 0))],
+        [{"messages": [Q, A], "label": "true"}, {"messages": [Q, B], "label": "false"}],
+        [
+            {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": said}], "kto_tag": label}
+            for said, label in (("a", True), ("b", False))
+        ],
+    ],
+)
+def test_replies_that_were_judged_one_by_one_keep_their_labels(tmp_path, records):
+    """One that was disliked is learned by no chat: its weight is 0. Exported and read again it is the same row."""
+    card = made(tmp_path, "a.jsonl", lines(records))
+    wanted = [{"messages": [Q, A], "label": True}, {"messages": [Q, B | {"weight": 0}], "label": False}]
+    assert (card["kind"], card["judged"], rows_of(card)) == ("judged", 2, wanted)
+    assert [corpus_rows.row_id(row) for row in wanted] == [row["id"] for row in corpus.rows(card["id"])]
+    for form, suffix in (("jsonl", "jsonl"), ("messages", "jsonl"), ("parquet", "parquet")):
+        out = tmp_path / f"out-{form}.{suffix}"
+        export.export(paths.corpus(card["id"]), form, out)
+        again = importer.create([out], f"again-{form}")
+        assert (again["kind"], rows_of(again)) == ("judged", wanted), form
+
+
+def test_two_disliked_replies_to_a_question_are_no_copies():
+    rows = [
+        {"messages": [Q, {"role": "assistant", "content": said, "weight": 0}], "label": False}
+        for said in ("the sea is loud", "nobody knows the way home")
+    ]
+    assert [duplicates.said(row).reply for row in rows] == ["the sea is loud", "nobody knows the way home"]
+    assert not duplicates.find(map(duplicates.said, rows)).kind.any()
 
 
 def test_a_reply_of_weight_0_is_kept_and_not_learned(tmp_path):

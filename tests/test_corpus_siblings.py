@@ -367,11 +367,6 @@ def test_other_forms_of_a_question_and_its_answer(tmp_path, row, turns):
     assert said(made(tmp_path, "a.jsonl", json.dumps(row) + "\n" + json.dumps(row))) == [turns, turns]
 
 
-def test_a_reply_with_the_label_0_of_kto_is_set_aside(tmp_path):
-    rows = [{"prompt": "q", "completion": "a", "label": label} for label in (1, 0)]
-    assert made(tmp_path, "a.jsonl", lines(rows))["reasons"] == {"unwanted_reply": 1}
-
-
 def test_json_with_comments_and_commas_too_many_is_read(tmp_path):
     data = '[\n{"text": "раз, // }", "n": [1, 2,],}, // да\n/* , */ {"text": "https://a.b/",},\n]\n'
     card = made(tmp_path, "a.json", data)

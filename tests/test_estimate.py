@@ -70,6 +70,14 @@ def test_dpo_costs_two_sequences_a_pair_and_a_pass_over_all_before_it_begins():
     assert three.reference_seconds == pytest.approx(2 * one.reference_seconds, rel=0.01)
 
 
+def test_orpo_costs_what_dpo_does_but_for_the_pass_before_it_begins():
+    dpo, orpo = ask(method="dpo"), ask(method="orpo")
+    assert (orpo.memory, orpo.disk) == (dpo.memory, dpo.disk)
+    assert orpo.epoch_seconds == dpo.epoch_seconds
+    assert orpo.total_seconds == pytest.approx(dpo.total_seconds - dpo.reference_seconds)
+    assert "reference" not in [line.key for line in explain.other(orpo)]
+
+
 def test_every_known_parameter_count_is_met_to_the_last_digit():
     wrong = {}
     for name, entry in model_names.models().items():
@@ -258,7 +266,7 @@ def test_a_count_that_is_none_is_refused_with_what_to_write(text, trouble, words
             "NoFlashAttention",
             "Choose sdpa",
         ),
-        ({"method": "ppo"}, config_errors.NotOneOf, "full, lora, qlora, dpo, kto, cpt, prompt"),
+        ({"method": "ppo"}, config_errors.NotOneOf, "full, lora, qlora, dpo, kto, orpo, cpt, prompt"),
         ({"target_modules": "q_prj"}, "UnknownTargets", "It has q_proj"),
         ({"lora_rank": 100_000}, "RankTooLarge", "Take 3584 or less"),
         ({"lora_dropout": 1.0}, errors.OutOfRange, "0 ≤ x < 1"),

@@ -4,18 +4,22 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from core import errors, events, jobs, paths
 from core.chat import chat_models, engine
 from core.export import adapters, export, gguf_export, gguf_file, gguf_tokenizer, merging, quantizer
-from core.models import models
+from core.models import model_files, models
 from core.runs import runs
+from core.training import base_weights
 from core.training.config import TrainConfig
 from tests.conftest import chat_rows, raises
+from tests.page_session import Session
 from ui import export as ui_export
 from ui.text import Say
 
@@ -255,6 +259,80 @@ def test_a_full_disk_is_said_before_the_work(trained_run, monkeypatch):
         with pytest.raises(models.DiskFull, match="GB are needed"):
             export.start(trained_run, kind)
     assert jobs.listed(paths.exports()) == []
+
+
+def test_what_a_gguf_export_needs_is_known_before_it_is_made(trained_run, monkeypatch):
+    monkeypatch.setattr(models.shutil, "disk_usage", lambda _: type("Disk", (), {"free": 1000}))
+    base = Path(runs.config(trained_run).base_model)
+    size, weights = model_files.size(base), model_files.count(base)
+    needs = export.needs(trained_run, "gguf", ("f16", "q8_0"))
+    files = {"f16": 2 * weights, "q8_0": int(weights * 34 / 32)}
+    whole = export.SLACK + size + sum(files.values())
+    assert needs == {"bytes": whole, "free": 1000, "merged": size, "files": files, "seconds": None}
+    assert export.needs(trained_run, "merged") == needs | {"bytes": export.SLACK + size, "files": {}}
+    # An export of one file, q8_0, that took 50 seconds for a million weights.
+    directory = jobs.create(paths.exports(), {"name": "x", "run": trained_run, "kind": "gguf"})
+    made = {"files": [{"file": "x-q8_0.gguf", "kind": "q8_0", "bytes": 34 * 1_000_000 // 32}], "path": "", "bytes": 1}
+    (directory / "job.json").write_text(json.dumps(jobs.request(directory) | {"created": time.time() - 50}))
+    events.append(directory, "finished", **made)
+    assert export.needs(trained_run, "gguf", ("f16", "q8_0"))["seconds"] == pytest.approx(2 * 50e-6 * weights, rel=0.1)
+
+
+@pytest.mark.parametrize("lang", ["en", "ru"])
+def test_the_page_says_what_an_export_needs_and_warns_of_a_full_disk(trained_run, monkeypatch, lang):
+    say, base = Say(lang), Path(runs.config(trained_run).base_model)
+    whole, size = export.needed_bytes(trained_run, "gguf", ("q8_0",)), say.size(model_files.size(base), "mb")
+    for free, key in ((whole, "export.needs"), (whole - 1, "export.needs.full")):
+        monkeypatch.setattr(models.shutil, "disk_usage", lambda _, free=free: type("Disk", (), {"free": free}))
+        said = ui_export.on_need(say, trained_run, "gguf", ["q8_0"])
+        assert said.startswith(say(key, need=say.size(whole, "mb"), free=say.size(free, "mb")))
+        assert say("export.needs.merged", merged=size) in said
+        assert f"Q8_0 {say.size(model_files.count(base) * 34 // 32, 'mb')}" in said
+        capsule = say.size(export.needed_bytes(trained_run, "capsule"), "mb")
+        assert capsule in ui_export.on_need(say, trained_run, "capsule", ["q8_0"])
+    monkeypatch.setattr(chat_models, "ready_base_directory", lambda _: None)
+    unknown = ui_export.on_need(say, trained_run, "gguf", ["q8_0"])
+    assert unknown == say("export.needs.unknown", free=say.size(whole - 1, "mb"))
+    assert ui_export.on_need(say, None, "gguf", []) == ""
+
+
+def test_what_an_export_needs_stands_on_the_page_as_it_is_chosen(trained_run):
+    say = Say("en")
+    with gr.Blocks() as page:
+        loaded = ui_export.build(say)
+        page.load(loaded["load"], loaded["inputs"], loaded["outputs"])
+    session = Session(page)
+    session.open()
+    capsule = say.size(export.needed_bytes(trained_run, "capsule"), "mb")
+    assert any(text.startswith(f"Needs {capsule} of disk") for text in session.texts())
+    session.put(session.find("radio", label=say("export.kind")), "gguf")
+    session.put(session.find("checkboxgroup", label=say("export.files")), ["f16"])
+    (said,) = (text for text in session.texts() if text.startswith("Needs "))
+    assert "The files, at most: F16, not rounded" in said
+    assert "Q8_0" not in said
+
+
+def test_a_capsule_says_how_to_compare_its_base(trained_run, tmp_path):
+    """By train.py itself, and by the command of its README, which prints the same."""
+    export.make(trained_run, "capsule", tmp_path / "capsule.zip", quiet)
+    with zipfile.ZipFile(tmp_path / "capsule.zip") as archive:
+        archive.extractall(tmp_path)
+    base = shutil.copytree(runs.config(trained_run).base_model, tmp_path / "base")
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    command = next(line.strip() for line in readme.splitlines() if "sha256sum" in line)
+    assert 'prints the "sha256" of base.json.' in readme
+    recorded = json.loads((tmp_path / "base.json").read_text(encoding="utf-8"))["sha256"]
+    if shutil.which("sha256sum"):
+        assert subprocess.check_output(command, shell=True, cwd=base, text=True).split()[0] == recorded
+    same = {"same": True, "recorded": recorded, "here": recorded}
+    assert base_weights.compared(str(base), tmp_path) == same
+    with (base / "model.safetensors").open("ab") as weights:
+        weights.write(b" ")
+    other = base_weights.compared(str(base), tmp_path)
+    assert (other["same"], other["recorded"]) == (False, recorded)
+    assert other["here"] not in ("", recorded)
+    assert base_weights.compared("nobody/nothing", tmp_path) is None
+    assert base_weights.compared(str(base), tmp_path / "base") is None
 
 
 def test_what_does_not_fit_into_memory_is_said_before_the_work(trained_run, tmp_path, monkeypatch):

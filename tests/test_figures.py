@@ -21,8 +21,8 @@ UI = Path(__file__).parent.parent / "ui"
 MODULES = (calculator_plots, corpora_plots, run_plots)
 PAIRS = [
     {"step": step, "margin": step / 9, "accuracy": 0.7, "chosen_logp": -40.5, "rejected_logp": -40 - step}
-    for step in range(50)
-]
+    for step in range(49)
+] + [{"step": 49, "margin": None, "accuracy": None, "chosen_logp": -40.5, "rejected_logp": None}]
 CARDS = {card.name: card for cards in MACHINES.values() for card in cards}
 
 

@@ -250,6 +250,7 @@ def test_the_capsule_of_a_run_that_goes_on_carries_its_start(config, no_worker, 
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert evals(lines)[0] == store_curves(child)["evals"][0]["eval_loss"]
+    assert [line["same"] for line in lines if line["event"] == "base"] == [True]
 
 
 REFUSED = {

@@ -37,6 +37,7 @@ CASES = {
     "fused": {"method": "lora", "optim": "adamw_torch_fused"},
     "dpo": {"method": "qlora", "task": "preference", "resume": True},
     "kto packed": {"method": "lora", "task": "preference", "preference_loss": "kto", **PACKED},
+    "orpo": {"method": "lora", "task": "preference", "preference_loss": "orpo"},
 }
 OLD = ("lora", "lora packed", "qlora packed checkpointed", "full", "full packed", "embeddings", "pissa", "dpo")
 OLD += ("lora goes on",)
@@ -45,7 +46,8 @@ FLASH = (
     *("dpo", "kto packed"),
 )
 WAITS = {
-    f"waits, {name}": {**CASES[name], "waits": True, "eval_steps": 4, "resume": False} for name in (*FLASH[:3], "dpo")
+    f"waits, {name}": {**CASES[name], "waits": True, "eval_steps": 4, "resume": False}
+    for name in (*FLASH[:3], "dpo", "orpo")
 }
 LOGGED_SELDOM = {"waits, logged seldom": {"method": "lora", "waits": True, "eval_steps": 4, "logging_steps": 2}}
 CARDS = {  # capability, flash-attn, cases

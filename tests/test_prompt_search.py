@@ -68,6 +68,15 @@ def test_no_row_of_a_prompt_search_is_shown_and_judges(tiny_corpus):
     assert len(split.shown) == len(training) - 8
 
 
+def test_a_reply_that_was_disliked_is_no_row_of_a_prompt_search(tmp_path):
+    rows = [row | {"label": number % 3 > 0} for number, row in enumerate(chat_rows(30))]
+    (tmp_path / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    split = parts.split(tmp_path / "judged.jsonl", "judged", 0.1, 8, seed=3)
+    whole = [*split.shown, *split.judging, *split.held_out]
+    assert [row["label"] for row in whole] == [True] * 20
+    assert split.held_out
+
+
 def test_the_seed_of_a_prompt_search_draws_its_rows(tiny_corpus):
     first, again, other = (parts.split(Path(tiny_corpus), "sea", 0.1, 8, seed) for seed in (3, 3, 4))
     assert first == again

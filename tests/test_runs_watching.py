@@ -70,7 +70,9 @@ def names(row=ROW, losses=(), evaluations=(), scores=(), now=1001.0) -> list[str
 )
 def test_chosen_replies_that_become_unlikelier_while_the_margin_grows_raise_an_alert(chosen, margin, alert):
     first = {"step": 0, "margin": 0.0, "chosen_logp": -50.0}
-    curves = {"preferences": {"train": [], "eval": [first, {"step": 9, "margin": margin, "chosen_logp": chosen}]}}
+    one_sided = {"step": 10, "margin": None, "chosen_logp": chosen}
+    measured = [first, {"step": 9, "margin": margin, "chosen_logp": chosen}, one_sided]
+    curves = {"preferences": {"train": [], "eval": measured}}
     found = alerts._chosen_falls(curves)
     assert found == (("chosen_falls", {"step": 9, "before": -50.0, "now": chosen}) if alert else None)
 

@@ -93,8 +93,8 @@ beta bitsandbytes c capability chat Chat chosen code Completion compute config C
 Ctrl+C cuBLAS Custom d Direct Discord DoRA dpo dropout Dropout e Endpoint Enter Esc estimate-memory Excel Face
 flash flash-attn flash-linear-attention FlashAttention Google Gradio grid Hub Hugging Id id import Intel Kahneman-Tversky kto learn Liger
 liger-kernel Lines Llama log-softmax LoRA LoRA+ loss Loss Low-Rank m man Markdown merged messages Mistral mix
-Modelfile n NEFTune Nexus offline Ollama Open OpenAI openai-compat-endpoint OpenAI-compatible optim Optimization packing
-paged Parquet peft pissa PowerPoint precision preference Preference prompt Python python PyTorch QLoRA Qwen r rank
+Modelfile n NEFTune Nexus Odds offline Ollama Open OpenAI openai-compat-endpoint OpenAI-compatible optim Optimization orpo packing
+paged Parquet peft pissa PowerPoint precision preference Preference prompt Python python PyTorch QLoRA Qwen r rank Ratio
 rejected ROCm rsLoRA run s sdpa seed Self-BLEU Settings sharegpt Shift+Enter SillyTavern Soulsmith start Studio
 system tar task temperature text think torch Trainer transformers tuning Vendi vLLM WebUI WhatsApp Wi-Fi Word zip
 Zstandard

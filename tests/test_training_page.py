@@ -10,7 +10,7 @@ from core.chat import profiles
 from core.corpus import corpus
 from core.runs import runs
 from core.training.config import TrainConfig
-from ui import run_html, training, training_approach
+from ui import run_html, training, training_approach, training_form
 from ui.text import Say
 
 SAY = Say("en")
@@ -53,6 +53,7 @@ def test_the_settings_of_preferences_are_there_for_preferences_alone():
         ("preference", "qlora", "preference"),
         ("preference", "preference", None),
         ("chat", "preference", "qlora"),
+        ("judged", "text", "preference"),
     ],
 )
 def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
@@ -61,7 +62,9 @@ def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
     (paths.corpora() / "c").mkdir()
     (paths.corpora() / "c" / "card.json").write_text(f'{{"name": "c", "kind": "{kind}"}}', encoding="utf-8")
     first, *updates = training_approach.on_corpus(SAY, "c", approach, "starter")
-    assert [value for _, value in first.choices if value == "preference"] == ["preference"] * (kind == "preference")
+    assert [value for _, value in first.choices if value == "preference"] == ["preference"] * (
+        kind in ("preference", "judged")
+    )
     assert said == []  # a page that opens sets the approach as well, and nobody asked it anything
     training_approach.on_chosen(SAY, "c", approach)
     if taken is None:
@@ -69,8 +72,21 @@ def test_a_corpus_chooses_its_approach(monkeypatch, kind, approach, taken):
         assert said == []
     else:
         assert first.value == taken
-        assert values(updates) == values(training_approach.on_approach(SAY, taken, "starter"))
+        assert values(updates) == values(training_approach.on_approach(SAY, taken, "starter", corpus_id="c"))
         assert len(said) == 1
+
+
+@pytest.mark.parametrize(("approach", "loss"), [("preference", "kto"), ("text", "kto"), ("lora", None)])
+def test_replies_without_pairs_are_for_kto_and_stay_chats_too(approach, loss):
+    (paths.corpora() / "c").mkdir()
+    (paths.corpora() / "c" / "card.json").write_text('{"name": "c", "kind": "judged"}', encoding="utf-8")
+    first, *updates = training_approach.on_corpus(SAY, "c", approach, "starter")
+    assert getattr(first, "value", None) == ("preference" if approach == "text" else None)
+    assert [update.value for update in updates[8:9]] == [loss]
+    of_chats, of_preferences = (
+        training_form.usual("starter", "lora", "c", None, task)["learning_rate"] for task in ("chat", "preference")
+    )
+    assert of_chats == pytest.approx(20 * of_preferences)
 
 
 @pytest.mark.parametrize(

@@ -297,6 +297,8 @@ def on_search(say: Say, corpus_id: str | None, search: str):
 def _cells(say: Say, number: int, row: dict) -> list[str]:
     contents = turns.texts(row)
     kind = "text" if "text" in row else "preference" if "chosen" in row else "chat"
+    if "label" in row:
+        kind = "liked" if row["label"] else "disliked"
     kind = say(f"corpora.cell.{kind}", turns=len(contents))
     excerpt = " → ".join(text[: 2 * EXCERPT] for text in contents[:3])[: 2 * EXCERPT]
     return [str(number + 1), kind, say.number(sum(map(len, contents)), 9), " ".join(excerpt.split())[:EXCERPT]]

@@ -38,6 +38,7 @@ def build(say: Say) -> dict:
     kinds = gr.CheckboxGroup(
         named, value=list(quantizer.usual()), label=say("export.files"), info=info, visible=False, interactive=True
     )
+    need = gr.Markdown(elem_classes="subdued")
     table, probe, timer = gr.HTML(elem_id=f"exports-{say.lang}"), gr.State(""), gr.Timer(TICK_SECONDS, active=False)
     with gr.Row():
         chosen = gr.Dropdown([], label=say("export.chosen"), interactive=True, scale=3, visible="hidden")
@@ -56,6 +57,7 @@ def build(say: Say) -> dict:
         *export_hub.build(say, chosen, timer),
     ]
     kind.change(partial(on_kind, say), kind, [about, kinds], queue=False, **quiet)
+    gr.on([run.change, kind.change, kinds.change], partial(on_need, say), [run, kind, kinds], need, **quiet)
     opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": details, **quiet}
     start.click(partial(on_start, say), [run, kind, kinds], chosen, show_progress="hidden").success(
         partial(draw, say), chosen, drawn, **quiet
@@ -86,12 +88,40 @@ def on_kind(say: Say, kind: str) -> tuple:
     return say(f"export.{kind}.about"), gr.CheckboxGroup(visible=kind == "gguf")
 
 
+def on_need(say: Say, run: str | None, kind: str, kinds: list[str]) -> str:
+    """What the export will take, and whether there is room for it; nothing where it is refused anyway."""
+    try:
+        needs = export.needs(run or "", kind, _wanted(kind, kinds))
+    except UserError:
+        return ""
+    free, need = _size(say, needs["free"]), _size(say, needs["bytes"] or 0)
+    if needs["bytes"] is None:
+        return say("export.needs.unknown", free=free)
+    lacks = ".full" if needs["bytes"] > needs["free"] else ""
+    lines = [say(f"export.needs{lacks}", need=need, free=free)]
+    if needs["files"]:
+        listed = ", ".join(f"{say(f'export.file.{name}')} {_size(say, size)}" for name, size in needs["files"].items())
+        lines.append(say("export.needs.files", files=listed))
+        lines += [say("export.needs.merged", merged=_size(say, needs["merged"]))] * bool(needs["merged"])
+    if needs["seconds"]:
+        lines.append(say("export.needs.time", time=say.duration(needs["seconds"])))
+    return " ".join(lines)
+
+
+def _size(say: Say, size: float) -> str:
+    return say.size(size, "gb" if size >= 1e9 else "mb")
+
+
+def _wanted(kind: str, kinds: list[str]) -> tuple[str, ...]:
+    """The kinds of GGUF files that are chosen, largest first."""
+    return tuple(name for name in quantizer.KINDS if name in kinds) if kind == "gguf" else ()
+
+
 @show_errors
 def on_start(say: Say, run: str | None, kind: str, kinds: list[str]):
     if not run:
         raise errors.named("NoRunToExport")
-    wanted = tuple(name for name in quantizer.KINDS if name in kinds) if kind == "gguf" else ()
-    directory = export.start(run, kind, wanted)
+    directory = export.start(run, kind, _wanted(kind, kinds))
     return gr.Dropdown(choices=_choices(say), value=directory.name)
 
 

@@ -7,12 +7,18 @@ import gradio as gr
 from core.chat import profiles
 from core.models import models
 from core.runs import defaults
+from core.training.config import CHOICES
 from ui import model_choices
 from ui.errors import inform, show_errors
 from ui.text import Say
 
 APPROACHES = ("qlora", "lora", "full", "text", "preference", "prompt")
-ALLOWED = {"text": ("text",), "chat": ("qlora", "lora", "full"), "preference": ("preference",)}  # by kind of corpus
+ALLOWED = {  # by kind of corpus
+    "text": ("text",),
+    "chat": ("qlora", "lora", "full"),
+    "preference": ("preference",),
+    "judged": ("preference", "qlora", "lora", "full"),
+}
 WITH_METHOD = ("text", "preference")  # approaches that are tasks: their method is chosen besides
 OF_PREFERENCES = ("preference_loss", "beta", "label_smoothing", "desirable_weight", "undesirable_weight")
 EMPTY_ROWS = 3
@@ -25,8 +31,8 @@ def build_choice(say: Say) -> tuple[gr.Radio, gr.Markdown]:
 
 
 def choices(say: Say, kind: str) -> list[tuple[str, str]]:
-    """The approaches to choose from with a corpus of this kind: preferences only where it is one."""
-    shown = [name for name in APPROACHES if name != "preference" or kind == "preference"]
+    """The approaches to choose from with a corpus of this kind: preferences only where it holds some."""
+    shown = [name for name in APPROACHES if name != "preference" or kind in ("preference", "judged")]
     return [(say(f"approach.{name}"), name) for name in shown]
 
 
@@ -75,14 +81,21 @@ def connect(say: Say, approach: gr.Radio, note: gr.Markdown, form: dict, run_par
     changes = [form["method"].change, form["task"].change]
     made = [approach, note, form["method"], *of_preferences]
     gr.on(changes, partial(on_fields, say), [form["corpus"], *values], made, **quiet)
-    return approach.input(partial(on_approach, say), inputs, outputs, **quiet)
+    return approach.input(partial(on_approach, say), [*inputs, form["corpus"]], outputs, **quiet)
 
 
 def about(say: Say, approach: str) -> str:
     return say(f"approach.{approach}.about")
 
 
-def on_approach(say: Say, approach: str, base_model: str | None, method: str = "", start: str | None = "") -> tuple:
+def on_approach(
+    say: Say,
+    approach: str,
+    base_model: str | None,
+    method: str = "",
+    start: str | None = "",
+    corpus_id: str | None = "",
+) -> tuple:
     """Show what belongs to an approach, and set the fields that make it; what a run goes on from keeps its method."""
     if approach == "prompt":
         saved = gr.Dropdown(choices=_saved(), value=None)
@@ -93,13 +106,16 @@ def on_approach(say: Say, approach: str, base_model: str | None, method: str = "
         made_by = ((start and method) or "lora") if approach in WITH_METHOD else approach
         fields = (gr.Radio(value=made_by, visible=approach in WITH_METHOD), task, approach == "text")
     run_part, profile_part = gr.Column(visible=approach != "prompt"), gr.Column(visible=approach == "prompt")
-    return about(say, approach), run_part, profile_part, saved, models_there, *fields, *_of_preferences(approach)
+    made = _of_preferences(approach, corpus_id)
+    return about(say, approach), run_part, profile_part, saved, models_there, *fields, *made
 
 
-def _of_preferences(approach: str) -> list:
-    """The fields of OF_PREFERENCES, shown where they mean something."""
+def _of_preferences(approach: str, corpus_id: str | None) -> list:
+    """The fields of OF_PREFERENCES, shown where they mean something; replies without pairs are for KTO alone."""
     shown = approach == "preference"
-    return [gr.Dropdown(visible=shown), *(gr.Number(visible=shown) for _ in OF_PREFERENCES[1:])]
+    losses = list(CHOICES["preference_loss"])
+    fixed = {"value": "kto", "choices": losses} if shown and defaults.kind(corpus_id) == "judged" else {}
+    return [gr.Dropdown(visible=shown, **fixed), *(gr.Number(visible=shown) for _ in OF_PREFERENCES[1:])]
 
 
 def on_corpus(
@@ -108,7 +124,9 @@ def on_corpus(
     """Choose the approach that a corpus allows: texts are for continued pretraining, pairs for preferences."""
     suited, offered = better(corpus_id, approach, method, start), choices(say, defaults.kind(corpus_id))
     if suited:
-        return gr.Radio(choices=offered, value=suited), *on_approach(say, suited, base_model, method, start)
+        return gr.Radio(choices=offered, value=suited), *on_approach(say, suited, base_model, method, start, corpus_id)
+    if defaults.kind(corpus_id) == "judged":
+        return gr.Radio(choices=offered), *(gr.skip(),) * 8, *_of_preferences(approach, corpus_id)
     return gr.Radio(choices=offered), *(gr.skip(),) * (8 + len(OF_PREFERENCES))
 
 
@@ -133,7 +151,7 @@ def on_fields(say: Say, corpus_id: str | None, approach: str, method: str, task:
         return (gr.skip(),) * (3 + len(OF_PREFERENCES))
     config = {"corpus": corpus_id, "method": method, "task": task}
     made, note, *_ = of_run(say, config)
-    return made, note, gr.Radio(visible=task in WITH_METHOD), *_of_preferences(approach_of(config))
+    return made, note, gr.Radio(visible=task in WITH_METHOD), *_of_preferences(approach_of(config), corpus_id)
 
 
 def of_run(say: Say, config: dict) -> list:

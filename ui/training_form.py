@@ -161,7 +161,7 @@ def connect(form: dict, parts: dict, card: gr.Dropdown, chosen) -> None:
 
 def usual(base_model: str | None, method: str, corpus_id: str | None, card: str | None, task: str) -> dict:
     """The defaults of the settings for what is chosen: by field name, the parts of the mix included."""
-    known = asdict(TrainConfig("", "")) | defaults.suited(base_model or "", method, corpus_id, card)
+    known = asdict(TrainConfig("", "")) | defaults.suited(base_model or "", method, corpus_id, card, task)
     known |= {"packing": task == "text", **training_start.parts_of(())}
     left = (*CHOSEN, *(training_approach.OF_PREFERENCES if task != "preference" else ()))
     return {name: value for name, value in known.items() if name not in left}

@@ -100,7 +100,7 @@ def _shaped(row: dict, form: str) -> dict:
         return row
     messages = row["messages"]
     if form == "messages":
-        return {"messages": messages}
+        return {name: row[name] for name in ("messages", "label") if name in row}
     if form == "preference":  # https://huggingface.co/docs/trl/dataset_formats#preference
         return {"prompt": messages, "chosen": row["chosen"], "rejected": row["rejected"]}
     if form == "sharegpt":
@@ -146,8 +146,10 @@ def _write_parquet(directory: Path, file: BinaryIO) -> None:
     weight = [("weight", pa.int8())] if weighted else []
     turn = pa.struct([("role", pa.string()), ("content", pa.string()), *weight])
     pairs = turns.LISTS[1:] if storage.read_card(directory).get("kind") in ("preference", "mixed") else ()
-    names = ("id", "text", "messages", *pairs, "lang", "cluster", "source", "fields")
-    schema = pa.schema([(name, pa.list_(turn) if name in turns.LISTS else pa.string()) for name in names])
+    label = ("label",) * any("label" in row for row in storage.all_rows(directory))
+    names = ("id", "text", "messages", *pairs, *label, "lang", "cluster", "source", "fields")
+    types = dict.fromkeys(turns.LISTS, pa.list_(turn)) | {"label": pa.bool_()}
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
 
     def flat(row: dict) -> dict:
         packed = {key: orjson.dumps(row[key]).decode() for key in ("source", "fields") if key in row}

@@ -149,7 +149,7 @@ def _repaired_row(row: dict, record: Record, name: str, options: Options, repair
     if options.repair_turns and "messages" in row:
         row, done = turns.repair_row(row)
         repairs += done
-    if "messages" in row and not any(map(turns.is_learned, row.get("chosen") or row["messages"])):
+    if "messages" in row and not any(map(turns.is_learned, row.get("chosen") or turns.as_chat(row)["messages"])):
         raise schema.Unfit("no_reply")
     if options.replace_personal:
         row, count = _without_personal(row)

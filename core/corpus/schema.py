@@ -9,7 +9,7 @@ from core.corpus.turns import ROLES
 
 OURS = ("id", "source", "cluster", "lang")
 LABELS = ("label", "kto_tag")  # of KTO: https://huggingface.co/docs/trl/dataset_formats
-BESIDE = frozenset((*content.MEDIA, *LABELS, "tools"))
+BESIDE = frozenset((*content.MEDIA, "tools"))
 LISTS = ("messages", "answer", "text", "system", "history", "chosen", "rejected", "reasoning")
 
 
@@ -59,6 +59,7 @@ def convert(
 ) -> dict:
     """The normal row of a record: {"text"}, {"messages"}, or a pair of preferences.py; other fields are "fields".
 
+    A chat whose last reply was judged has its "label", true or false; where that is false no reply of it is learned.
     A record that is such a row comes back as it is, the same object. `notes` gets the codes of what was changed.
 
     Raises:
@@ -77,31 +78,44 @@ def convert(
         raise Unfit("unknown_fields", ", ".join(map(str, value))[:200] if isinstance(value, dict) else "")
     else:
         row = _chat(value, mapping, roles or {}, notes)
-    if isinstance(value, dict) and (rest := _rest(value, mapping)):
+    if isinstance(value, dict) and (rest := _rest(value, mapping, LABELS if "label" in row else ())):
         row["fields"] = rest
     return row
 
 
 def _chat(value: object, mapping: dict, roles: dict, notes: list[str]) -> dict:
+    label = None
     if isinstance(value, dict):
         _check_beside(value, notes)
+        label = _label(value)
     if mapping["schema"] == "preference":
+        if label is False:
+            raise Unfit("unwanted_reply", "label")
         return preferences.of(value, mapping, roles, notes)
-    return {"messages": _CHATS[mapping["schema"]](value, mapping, roles, notes)}
+    messages = _CHATS[mapping["schema"]](value, mapping, roles, notes)
+    if label is False:
+        messages = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in messages]
+    return {"messages": messages} if label is None else {"messages": messages, "label": label}
+
+
+def _label(value: dict) -> bool | None:
+    """Whether a record of KTO calls its reply good; None where it does not say."""
+    for name in LABELS:
+        said = value.get(name)
+        if type(said) is bool or said in ("True", "true", "False", "false"):
+            return said in (True, "True", "true")
+    if {"prompt", "completion", "label"} <= value.keys() and value["label"] in (0, 1, "0", "1"):
+        return value["label"] in (1, "1")
+    return None
 
 
 def _check_beside(value: dict, notes: list[str]) -> None:
-    """What a chat's other columns say of it: pictures that belong to it, tools, a label that calls the reply bad."""
+    """What a chat's other columns say of it: pictures that belong to it, and tools."""
     if BESIDE.isdisjoint(value):
         return
     for name in content.MEDIA:
         if value.get(name):
             raise Unfit("part_without_text", name)
-    for name in LABELS:
-        if value.get(name) in (False, "False", "false") and type(value[name]) in (bool, str):
-            raise Unfit("unwanted_reply", name)
-    if {"prompt", "completion", "label"} <= value.keys() and value["label"] in (0, "0") and value["label"] is not False:
-        raise Unfit("unwanted_reply", "label")
     if value.get("tools"):
         notes.append("tools_dropped")
 
@@ -211,9 +225,9 @@ def _human_assistant(value: object, mapping: dict, roles: dict, notes: list[str]
 _CHATS = {"messages": _messages, "pair": _pair, "human_assistant": _human_assistant}
 
 
-def _rest(value: dict, mapping: dict) -> dict:
+def _rest(value: dict, mapping: dict, read: tuple[str, ...]) -> dict:
     """The record's other plain fields; long ones and nested ones are not carried along."""
-    used = {mapping.get(name) for name in LISTS}
+    used = {*read, *(mapping.get(name) for name in LISTS)}
     used.update(mapping.get("ask", ()))
     fields = {}
     for key, field in value.items():

@@ -51,7 +51,7 @@ class Writer:
 
     def __init__(self, directory: Path):
         self.directory = directory
-        self.rows = self.texts = self.pairs = self.bytes = self.characters = 0
+        self.rows = self.texts = self.pairs = self.judged = self.disliked = self.bytes = self.characters = 0
         self._ids, self._marks = bytearray(), []
         self._shard, self._offset, self._file = -1, 0, None
         self._aside = (directory / "set_aside.jsonl").open("wb")
@@ -79,6 +79,8 @@ class Writer:
             self.characters += len(row["text"])
         else:
             self.pairs += "chosen" in row
+            self.judged += "label" in row
+            self.disliked += row.get("label") is False
             for turn in row["messages"] if "chosen" not in row else turns.all_turns(row):
                 self.characters += len(turn["content"])
 
@@ -93,6 +95,7 @@ class Writer:
             "content_hash": hashlib.sha256(self._ids.hex().encode()).hexdigest(),
             "kind": self._kind(),
             "pairs": self.pairs,
+            "judged": self.judged,
             "rows": self.rows,
             "bytes": self.bytes,
             "characters": self.characters,
@@ -104,7 +107,8 @@ class Writer:
 
     def _kind(self) -> str:
         kinds = {"text": self.texts, "preference": self.pairs, "chat": self.rows - self.texts - self.pairs}
-        return next((kind for kind, rows in kinds.items() if rows == self.rows), "mixed")
+        kind = next((kind for kind, rows in kinds.items() if rows == self.rows), "mixed")
+        return "judged" if self.disliked and self.judged == self.rows else kind
 
     def close(self) -> None:
         self._close_shard()

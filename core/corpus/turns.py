@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from core.training import corpus_rows
+
 ROLES = ("system", "user", "assistant", "tool")
 LISTS = ("messages", "chosen", "rejected")  # of a chat the first alone, of a preference pair all three
 
@@ -27,20 +29,26 @@ def mapped(row: dict, change: Callable[[str], str]) -> dict:
 
 
 def learned(row: dict) -> str:
-    """What a model learns to write from a row: its text, the replies of a chat, the chosen reply of a pair."""
+    """What a model learns of a row: its text, the replies of a chat, the chosen reply of a pair, a reply that was judged."""
     if "text" in row:
         return row["text"]
-    replies = row.get("chosen") or row["messages"]
+    replies = row.get("chosen") or as_chat(row)["messages"]
     return "\n".join(turn["content"] for turn in replies if is_learned(turn))
 
 
 def as_chat(row: dict) -> dict:
-    """A preference pair as the chat that ends in its chosen reply; another row as it is."""
+    """A preference pair as the chat that ends in its chosen reply; another row as in as_chats()."""
     return as_chats(row)[0]
 
 
 def as_chats(row: dict) -> list[dict]:
-    """A preference pair as two chats, which end in the chosen and in the rejected reply; another row as it is."""
+    """A preference pair as two chats, which end in the chosen and in the rejected reply; another row as it is.
+
+    Of a chat whose reply was judged that reply is learned, as KTO does, whether it was liked or not.
+    """
+    if "label" in row:
+        before, reply = corpus_rows.before_and_reply(row["messages"])
+        return [row | {"messages": before + reply}]
     return [{"messages": row["messages"] + row[name]} for name in LISTS[1:]] if "chosen" in row else [row]
 
 

@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields
 
+from core import paths
+from core.corpus import storage
+from core.errors import UserError
 from core.estimate import answer, calibration, cards, catalogue, speed
 from core.estimate import setup as setups
 from core.estimate.setup import Setup
@@ -64,7 +68,15 @@ def step_tokens(config: Mapping, longest: int) -> int:
 
 
 def _setup(config: Mapping) -> Setup:
-    return Setup(**{field.name: config[field.name] for field in fields(Setup) if field.name in config})
+    known = {field.name: config[field.name] for field in fields(Setup) if field.name in config}
+    return Setup(**known, paired=not _is_judged(config.get("corpus")))
+
+
+def _is_judged(corpus: str | None) -> bool:
+    """Whether a corpus holds replies that were judged one by one, without pairs."""
+    with suppress(UserError):
+        return bool(corpus) and storage.read_card(paths.corpus_of_run(corpus)).get("kind") == "judged"
+    return False
 
 
 def card_of(gpu: Gpu | None) -> cards.Card:

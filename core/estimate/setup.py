@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from core.errors import named
 from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
+from core.training import config
 from core.training import errors as config_errors
-from core.training.config import MOST_MIXED
 
-KINDS = ("full", "lora", "qlora", "dpo", "kto", "cpt", "prompt")  # of training; of_kind() gives the fields of one
+# Of training; of_kind() gives the fields of one.
+KINDS = ("full", "lora", "qlora", "dpo", "kto", "orpo", "cpt", "prompt")
 OPTIMIZERS = {  # bytes of state for a trained parameter of fp32 and of 16 bit; how much of it lies on the card
     "adamw_torch": (8, 4),
     "adamw_torch_fused": (8, 4),
@@ -46,6 +47,7 @@ class Setup:
     method: str = "qlora"  # those of TrainConfig, or prompt: a system prompt and examples, and nothing is trained
     task: str = "chat"
     preference_loss: str = "dpo"
+    paired: bool = True  # of preferences: two replies to a prompt in a row, not one that was judged by itself
     max_length: int = 2048
     batch_size: int = 1
     gradient_accumulation_steps: int = 8
@@ -92,7 +94,7 @@ class Setup:
     @property
     def sequences(self) -> int:
         """Of a batch: a preference pair has two, each the prompt with a reply."""
-        return self.batch_size * (2 if self.task == "preference" else 1)
+        return self.batch_size * (2 if self.task == "preference" and self.paired else 1)
 
     @property
     def learned(self) -> int:
@@ -134,7 +136,7 @@ def of_kind(kind: str) -> dict:
     """
     if kind not in KINDS:
         raise config_errors.NotOneOf(field="method", allowed=", ".join(KINDS), value=kind)
-    if kind in ("dpo", "kto"):
+    if kind in config.CHOICES["preference_loss"]:
         return {"method": "qlora", "task": "preference", "preference_loss": kind}
     return {"method": "full", "task": "text"} if kind == "cpt" else {"method": kind, "task": "chat"}
 
@@ -261,7 +263,7 @@ def with_mix(tokens: float, percent: str | float) -> int:
         NotAnAmount, OutOfRange.
     """
     share = number(percent or 0, "mix") / 100
-    if not 0 <= share <= MOST_MIXED:
+    if not 0 <= share <= config.MOST_MIXED:
         raise errors.OutOfRange(field="mix", range="0 ≤ x ≤ 90", value=percent, suggestion=20)
     return round(tokens / (1 - share))
 

@@ -75,8 +75,8 @@ def mismatched_share(setup: Setup) -> float:
 
 
 def reference_share(setup: Setup) -> float:
-    """The pass over all pairs before the first step, as a share of an epoch."""
-    if setup.task != "preference":
+    """The pass over all pairs before the first step, as a share of an epoch; ORPO asks no reference."""
+    if setup.task != "preference" or setup.kind == "orpo":
         return 0.0
     share = _forward_share(setup)
     return 2 * share / (1 + share) if setup.kind == "kto" else share

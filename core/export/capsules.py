@@ -29,7 +29,10 @@ def write(run_id: str, out: Path) -> Path:
     versions = next((e["versions"] for e in events.read(run_dir)[0] if "versions" in e), None) or trainer.versions()
     packages = sorted(versions.keys() - {"python", "soulsmith"})
     readme = (paths.assets() / "export" / "capsule.md").read_text(encoding="utf-8")
-    readme = readme.format(name=runs.label(run_id)["name"], base=base, version=versions.get("soulsmith", "0.8"))
+    made = f"; they were made from {base.source}, and the hub's own differ from them by rounding" if base.source else ""
+    made = made if base.sha256 else ", which is empty: the base was not on the disk that the capsule was made on"
+    said = {"name": runs.label(run_id)["name"], "base": base, "version": versions.get("soulsmith", "0.8")}
+    readme = readme.format(**said, made=made)
     with files.replaced(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         program.write(archive)
         archive.writestr("config.json", json.dumps(packed, indent=2, ensure_ascii=False) + "\n")

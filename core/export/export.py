@@ -4,6 +4,7 @@ Run it: `python -m core.export RUN --as capsule|adapter|merged|gguf OUT --files 
 the background, whose files stay in the data directory until the export is deleted.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,12 +58,54 @@ def needed_bytes(run_id: str, kind: str, gguf_kinds: tuple[str, ...] = ()) -> in
     model = chat_models.find(f"run:{run_id}")
     if kind == "adapter":
         return SLACK + 2 * model_files.size(model.weights)
+    merged, made = _parts(model, kind, gguf_kinds)
+    return SLACK + merged + sum(made.values())
+
+
+def needs(run_id: str, kind: str, gguf_kinds: tuple[str, ...] = ()) -> dict:
+    """What an export will take, to be said before it begins.
+
+    {"bytes": of disk at its largest, "free", "merged": of them for the merged model, which goes again where it is not the
+    export, "files": {kind of GGUF file: its bytes at most}, "seconds": by the newest export of this kind here, else None}.
+    "bytes" is None where the base is not on this disk.
+
+    Raises:
+        RunGone, NoAdapter, BaseGone.
+    """
+    found = {"free": shutil.disk_usage(paths.exports()).free, "merged": 0, "files": {}, "seconds": None}
+    if kind in ("merged", "gguf"):
+        model = chat_models.find(f"run:{run_id}")
+        if not (base := _base(model)):
+            return found | {"bytes": None}
+        found["merged"], found["files"] = _parts(model, kind, gguf_kinds)
+        if kind == "gguf" and (pace := _seconds_a_weight()):
+            found["seconds"] = pace * model_files.count(base) * len(found["files"])
+    return found | {"bytes": needed_bytes(run_id, kind, gguf_kinds)}
+
+
+def _base(model: chat_models.ChatModel) -> Path | None:
+    """The directory of the weights that are exported or merged into, if it is on this disk."""
     base = model.weights if model.whole else chat_models.ready_base_directory(model)
-    whole = model_files.size(Path(base)) if base else 0
-    if kind == "merged" or not base:
-        return SLACK + whole
-    bits = sum(quantizer.bits(name) for name in gguf_kinds or quantizer.usual())
-    return SLACK + whole + int(model_files.count(Path(base)) * bits / 8)
+    return Path(base) if base else None
+
+
+def _parts(model: chat_models.ChatModel, kind: str, gguf_kinds: tuple[str, ...]) -> tuple[int, dict[str, int]]:
+    """Bytes of the merged model, and at most of each GGUF file; 0 and none where the base is not on this disk."""
+    if not (base := _base(model)):
+        return 0, {}
+    merged = 0 if model.whole else model_files.size(base)
+    kinds = (gguf_kinds or quantizer.usual()) if kind == "gguf" else ()
+    return merged, {name: int(model_files.count(base) * quantizer.bits(name) / 8) for name in kinds}
+
+
+def _seconds_a_weight() -> float | None:
+    """Seconds that the newest GGUF export of this machine took for a weight of a file."""
+    for directory in jobs.listed(paths.exports()):
+        made = jobs.progress(directory).get("finished") or {}
+        made_of = [file for file in made.get("files", ()) if file.get("kind") in quantizer.KINDS]  # older ones say less
+        if written := sum(8 * file["bytes"] / quantizer.bits(file["kind"]) for file in made_of):
+            return (made["time"] - jobs.request(directory)["created"]) / written
+    return None
 
 
 def make(run_id: str, kind: str, out: Path, report: Callable, gguf_kinds: tuple[str, ...] = ()) -> dict:

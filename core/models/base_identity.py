@@ -3,7 +3,6 @@
 Everything that is taken away (adapters, capsules, model cards) names the base by these, never by a path.
 """
 
-import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
@@ -12,10 +11,11 @@ from pathlib import Path
 
 from core import files
 from core.models import models
+from core.training import base_weights
 
 STARTER_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"  # of the starter model, in the catalogue too
 IN_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)$")  # how the hub's cache calls the directory of a model
-FILE = "base.json"
+FILE = base_weights.CARD
 WRITTEN = {"name": str, "on_hub": bool, **dict.fromkeys(("revision", "sha256", "source"), str | None)}
 
 
@@ -74,18 +74,8 @@ def other_weights(base: str, folder: Path) -> tuple[str, str] | None:
 
 @cache
 def weights_hash(directory: Path, stamp: tuple) -> str:
-    """SHA-256 of what `sha256sum *.safetensors` prints in a directory; `stamp` tells whether they have changed.
-
-    Files of the hub's cache are named by their hash, so that they need not be read.
-    """
-    lines = []
-    for file in sorted(directory.glob("*.safetensors")):
-        blob = file.resolve().name
-        if not re.fullmatch("[0-9a-f]{64}", blob):
-            with file.open("rb") as content:
-                blob = hashlib.file_digest(content, "sha256").hexdigest()
-        lines.append(f"{blob}  {file.name}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else ""
+    """base_weights.weights_hash() of a directory, once; `stamp` tells whether its files have changed."""
+    return base_weights.weights_hash(directory)
 
 
 def clean(directory: Path, identity: Identity) -> None:

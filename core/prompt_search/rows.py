@@ -31,7 +31,10 @@ def split(corpus: Path, name: str, share: float, most_judging: int, seed: int) -
         raise errors.named("SearchNeedsChats", name=name, others=others)
     if len(rows) < token_cache.FEWEST_ROWS:
         raise CorpusTooSmall(name=name, rows=len(rows), needed=token_cache.FEWEST_ROWS)
-    training, held_out = corpus_rows.split(rows, share)
+    parts = corpus_rows.split(rows, share)
+    training, held_out = (
+        [row for row in part if row.get("label", True)] for part in parts
+    )  # no reply that was disliked
     clusters, draw = corpus_rows.Clusters(training), random.Random(seed)
     names, wanted, chosen = sorted(clusters.sizes), min(most_judging, len(training) // 2), set()
     draw.shuffle(names)

@@ -137,7 +137,9 @@ def _chosen_falls(curves: dict) -> tuple[str, dict] | None:
     """The chosen replies become much unlikelier while the margin grows: both sides fall, the rejected one faster."""
     parts = curves.get("preferences", {})
     seen = max(parts.values(), key=len, default=[]) if len(parts.get("eval", ())) < 2 else parts["eval"]
-    if len(seen) < 2 or None in (seen[0]["chosen_logp"], seen[-1]["chosen_logp"]):
+    # Of replies without pairs a measure lacks where none of a side was there.
+    seen = [row for row in seen if None not in (row["chosen_logp"], row["margin"])]
+    if len(seen) < 2:
         return None
     first, last = seen[0], seen[-1]
     before, now = first["chosen_logp"], last["chosen_logp"]

@@ -23,7 +23,7 @@ EVERY = 1000  # steps between evaluations and log entries of a long run
 LOGGED = 200  # log entries of a shorter one
 
 
-def suited(base_model: str, method: str, corpus_id: str | None, card: str | None = None) -> dict:
+def suited(base_model: str, method: str, corpus_id: str | None, card: str | None = None, task: str = "") -> dict:
     """The fields of FIELDS, in their order: three epochs, and what the card and the corpus make of the rest.
 
     `card` is the UUID of the card that is trained on; by default the usual one.
@@ -40,7 +40,7 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
     values["max_length"] = min(values["max_length"], longest or values["max_length"])
     if method == "full":
         values["learning_rate"] /= FULL_SLOWER
-    if kind(corpus_id) == "preference":
+    if "preference" in (task, kind(corpus_id)):
         values["learning_rate"] /= PREFERENCE_SLOWER
     gpu = hardware.card(card) or hardware.card()
     values["eval_samples"] = gpu is not None  # a processor may reply for as long as it trains
@@ -55,7 +55,7 @@ def suited(base_model: str, method: str, corpus_id: str | None, card: str | None
 
 
 def kind(corpus_id: str | None) -> str:
-    """What a corpus holds: chat, text, preference, mixed; nothing where that is not known."""
+    """What a corpus holds: chat, text, preference, judged, mixed; nothing where that is not known."""
     return _card(corpus_id).get("kind", "")
 
 

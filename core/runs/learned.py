@@ -123,7 +123,7 @@ def best_checkpoint(losses: dict[int, float], scores: list[dict], steps: list[in
 
 
 def _pairs(evals: list[dict], step: int) -> float | None:
-    """The share of held-out preference pairs whose chosen reply gained more, at the last evaluation up to a step."""
+    """The share of held-out preference pairs whose chosen reply is ahead, at the last evaluation up to a step."""
     shares = [row["accuracy"] for row in evals if 0 < row["step"] <= step]
     return shares[-1] if shares else None
 

@@ -165,10 +165,10 @@ def check_corpus(config: TrainConfig) -> None:
     """Refuse at once a corpus that is gone, or whose card says that it holds nothing for this task."""
     for corpus in mixing.corpora(config):
         card = damage.read(corpus_path(corpus) / "card.json", "corpora/*/card.json")
-        kind, pairs = card.get("kind"), card.get("pairs", 0)
-        mixing.check_alone(config, card.get("name", corpus), pairs)
-        if corpus == config.corpus and (pairs or kind in ("chat", "text")):
-            check_task(config, card["name"], card["rows"], 0 if kind == "text" else card["rows"], pairs)
+        kind, pairs, judged = card.get("kind"), card.get("pairs", 0), card.get("judged", 0)
+        mixing.check_alone(config, card.get("name", corpus), pairs, judged)
+        if corpus == config.corpus and (pairs or kind in ("chat", "text", "judged")):
+            check_task(config, card["name"], card["rows"], 0 if kind == "text" else card["rows"], pairs, judged)
 
 
 def label(run_id: str) -> dict:

@@ -24,7 +24,7 @@ from .errors import (
 CHOICES = {
     "method": ("qlora", "lora", "full"),
     "task": ("chat", "text", "preference"),
-    "preference_loss": ("dpo", "kto"),
+    "preference_loss": ("dpo", "kto", "orpo"),
     "init_lora_weights": ("default", "gaussian", "pissa", "pissa_niter_16"),
     "lr_scheduler_type": (
         *("cosine", "linear", "constant", "constant_with_warmup", "cosine_with_min_lr"),
@@ -88,8 +88,10 @@ class TrainConfig:
     # chat: conversations; text: continued pretraining on raw text, every token of which is learned; preference: pairs
     # of a chosen and a rejected reply
     task: str = "chat"
-    preference_loss: str = "dpo"  # Rafailov et al. 2023, arXiv:2305.18290; kto: arXiv:2402.01306
-    beta: float = 0.1  # of either: the higher, the nearer the model stays to the one it started from
+    preference_loss: str = "dpo"  # arXiv:2305.18290; kto: arXiv:2402.01306; orpo: arXiv:2403.07691
+    # of dpo and kto: the higher, the nearer the model stays to the one it started from; of orpo: how much it counts that
+    # the chosen reply is likelier than the rejected one, beside learning the chosen one
+    beta: float = 0.1
     label_smoothing: float = 0.0  # of dpo: share of pairs that are the wrong way round, arXiv:2403.00409
     desirable_weight: float = 1.0  # of kto: how much chosen replies count in the loss
     undesirable_weight: float = 1.0  # and rejected ones

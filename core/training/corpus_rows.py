@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .config import TrainConfig
-from .errors import ChatsForPretraining, CorpusGone, NotPreferencePairs, PreferencePairs, TextsForChat
+from .errors import (
+    ChatsForPretraining,
+    CorpusGone,
+    NotPreferencePairs,
+    PreferencePairs,
+    RepliesNeedKto,
+    TextsForChat,
+)
 
 MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
 _APART = re.compile(r"[\W_]+")
@@ -78,6 +85,13 @@ class Clusters:
         return self._names.get(row["id"], row.get("cluster", row["id"]))
 
 
+def before_and_reply(messages: list[dict]) -> tuple[list[dict], list[dict]]:
+    """The turns before the last reply of a chat, none of which is learned, and the turns of that reply, which is."""
+    at = max((at for at, turn in enumerate(messages, 1) if turn["role"] != "assistant"), default=0)
+    before = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in messages[:at]]
+    return before, [{name: turn[name] for name in ("role", "content")} for turn in messages[at:]]
+
+
 def mark(row: dict) -> bytes:
     """A digest of all that is said in a row; empty where there is nothing."""
     said = row["text"] if "text" in row else "\n".join(turn["content"] for turn in row.get("messages", ()))
@@ -122,11 +136,14 @@ def held_out_clusters(clusters: Counter, share: float) -> set:
     return held_out
 
 
-def check_task(config: TrainConfig, name: str, rows: int, chats: int, pairs: int = 0) -> None:
-    """Refuse a corpus that holds something else than the task learns from: pairs, chats or texts."""
+def check_task(config: TrainConfig, name: str, rows: int, chats: int, pairs: int = 0, judged: int = 0) -> None:
+    """Refuse a corpus that holds something else than the task learns from: pairs, replies that were judged one by one
+    (for KTO), chats or texts."""
     if config.task == "preference":
-        if pairs < rows:
-            raise NotPreferencePairs(name=name, others=rows - pairs)
+        if judged and config.preference_loss != "kto":
+            raise RepliesNeedKto(name=name, judged=judged, loss=config.preference_loss)
+        if others := rows - pairs - judged or min(pairs, judged):
+            raise NotPreferencePairs(name=name, others=others)
     elif pairs:
         raise PreferencePairs(name=name, pairs=pairs)
     elif config.task == "text" and chats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 
+from . import corpus_rows
 from .config import TrainConfig
 from .errors import TemplateRefused
 
@@ -156,8 +157,11 @@ def encode_pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -
 
     With packing, a row that is longer goes on in further pieces; without it, the rest of the row is cut off.
     """
-    if "chosen" in row:
-        return encode_pair(row, tokenizer, config.max_length, counted)
+    if "chosen" in row or ("label" in row and config.task == "preference"):
+        return encode_preference(row, tokenizer, config.max_length, counted)
+    if not row.get("label", True):  # disliked; its weight of 0 would not keep it from `learn`: all
+        counted["unwanted_reply"] += 1
+        return []
     try:
         encoded = encode(row, tokenizer, config.learn)
     except TemplateRefused:
@@ -173,18 +177,24 @@ def encode_pieces(row: dict, tokenizer, config: TrainConfig, counted: Counter) -
     return learnable
 
 
-def encode_pair(row: dict, tokenizer, max_length: int, counted: Counter) -> list[dict]:
-    """The chosen and the rejected side of a preference pair, each the prompt with its reply, which alone is learned.
+def encode_preference(row: dict, tokenizer, max_length: int, counted: Counter) -> list[dict]:
+    """The chosen and the rejected side of a preference pair, each the prompt with its reply, which alone is learned; of a
+    reply that was judged by itself the one side, with `liked`.
 
     A reply is never cut, or a long one would be judged without its end. Where a side is longer than max_length, the
-    oldest exchanges of the prompt are left out of both and the pair is counted as cut; a pair whose last question and
+    oldest exchanges of the prompt are left out of both and the row is counted as cut; a row whose last question and
     replies are too long even so is counted as too_long and left out.
     """
-    turns = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in row["messages"]]
+    if "chosen" in row:
+        turns = [turn | {"weight": 0} if turn["role"] == "assistant" else turn for turn in row["messages"]]
+        replies, judged = [row["chosen"], row["rejected"]], {}
+    else:
+        turns, reply = corpus_rows.before_and_reply(row["messages"])
+        replies, judged = [reply], {"liked": row["label"]}
     cut = False
     while True:
         try:
-            sides = [encode({"messages": turns + row[name]}, tokenizer) for name in ("chosen", "rejected")]
+            sides = [encode({"messages": turns + reply}, tokenizer) for reply in replies]
         except TemplateRefused:
             counted["template_refused"] += 1
             return []
@@ -193,7 +203,7 @@ def encode_pair(row: dict, tokenizer, max_length: int, counted: Counter) -> list
             return []
         if max(len(side["input_ids"]) for side in sides) <= max_length:
             counted["cut"] += cut
-            return [_piece(side, row["id"], 0, max_length) for side in sides]
+            return [_piece(side, row["id"], 0, max_length) | judged for side in sides]
         if not (shorter := _without_oldest(turns)):
             counted["too_long"] += 1
             return []
@@ -202,7 +212,7 @@ def encode_pair(row: dict, tokenizer, max_length: int, counted: Counter) -> list
 
 def _without_oldest(turns: list[dict]) -> list[dict]:
     """The turns without their oldest question and what was replied to it; none where there is one question alone."""
-    system = turns[: turns[0]["role"] == "system"]
+    system = [turn for turn in turns[:1] if turn["role"] == "system"]
     asked = [at for at, turn in enumerate(turns) if turn["role"] == "user" and at > len(system)]
     return system + turns[asked[0] :] if asked else []
 

@@ -142,6 +142,13 @@ class NotPreferencePairs(TrainingError):
     )
 
 
+class RepliesNeedKto(TrainingError):
+    template = (
+        'The corpus "{name}" holds replies that were liked or disliked one by one ({judged}), and {loss} compares two '
+        "replies to one prompt. Set preference_loss to kto, or choose a corpus of pairs."
+    )
+
+
 class TextsForChat(TrainingError):
     template = (
         'The corpus "{name}" holds plain texts only, and chat tuning learns replies. '

@@ -63,7 +63,7 @@ class _Parts:
             self.evaluate()
 
     def _fetched(self, loss, grad_norm):
-        """Loss and norm of the gradient as the processor has them, and the means of what was measured besides, in one
+        """Loss and norm of the gradient as the processor has them, and what was measured besides, in one
         transfer; the sum of losses begins anew."""
         if (
             environment.process_count() > 1
@@ -72,8 +72,8 @@ class _Parts:
         ):
             return loss, grad_norm
         values, measures = torch.stack((loss.float(), grad_norm.float())), self.soulsmith.measures
-        total, norm, *means = torch.cat([values, *([torch.stack(measures).mean(0)] if measures else [])]).tolist()
-        self.soulsmith.measures = [torch.tensor(means)] if measures else []
+        total, norm, *rest = torch.cat([values, *(some.flatten() for some in measures)]).tolist()
+        self.soulsmith.measures = [torch.tensor(rest).view(-1, measures[0].shape[1])] if measures else []
         loss.zero_()
         return torch.tensor(total), norm
 

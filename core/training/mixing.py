@@ -60,10 +60,10 @@ def amounts(tokens: list[float], further: list[float], epochs: float) -> list[di
     ]
 
 
-def check_alone(config: TrainConfig, name: str, pairs: int) -> None:
-    """Refuse preference pairs beside other corpora: their loss is another one."""
-    if config.mix and pairs:
-        raise PreferencesAlone(name=name, pairs=pairs)
+def check_alone(config: TrainConfig, name: str, pairs: int, judged: int = 0) -> None:
+    """Refuse preferences beside other corpora: their loss is another one."""
+    if config.mix and (pairs or (judged and config.task == "preference")):
+        raise PreferencesAlone(name=name, pairs=pairs or judged)
 
 
 class Mixture:

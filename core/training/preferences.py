@@ -1,7 +1,8 @@
-"""Training on preference pairs, DPO and KTO: batches, the loss, and the reference that replies are compared with.
+"""Training on preferences by DPO, KTO and ORPO: batches, the loss, and the reference that replies are compared with.
 
 The reference is the model as it starts, whatever that is made of: a base, a base with the adapters of earlier runs, all
-weights. It is asked once, before the first step, and kept as a number a reply: no second model, no second pass a step.
+weights. It is asked once, before the first step, and kept as a number a reply: no second model, no second pass a step. ORPO has
+none.
 
 Not by TRL's trainers: they compute the same loss (tests/test_preferences.py) and lack the rest of ours
 (tests/benchmarks.md).
@@ -23,36 +24,41 @@ from torch.nn.functional import logsigmoid
 from . import batching, cross_entropy, encoding, environment, model_loading, packing, token_cache
 from .config import TrainConfig
 
-MEASURES = ("margin", "accuracy", "chosen_logp", "rejected_logp")  # of a batch, means over its pairs
+MEASURES = ("margin", "accuracy", "chosen_logp", "rejected_logp")  # over pairs, or over replies of either side
 TELL_SECONDS = 1.0  # between two words about how far the reference is
 REFERENCES_KEPT = 8  # of an encoded corpus; the oldest goes
 CHECKSUM_BYTES = 2**24  # of a tensor that are added up at a time
+REFERENCES = {"dpo": 1, "kto": 2, "orpo": 0}  # numbers of the reference that a reply needs
+BESIDE = ("counts", "liked", "paired", "reference", "others")  # what the model is not given of a batch
+SUREST = -1e-6  # nats a token of a reply that is known by heart; at 0 the odds would be infinite
 
 
 class Pairs:
     """Encoded pairs: pair[at] has two replies to a prompt, for KTO also two replies to another prompt, and what the
-    reference thinks of each of them.
+    reference thinks of each of them. Of a corpus whose replies were judged one by one it has one reply in their place.
 
     KTO estimates how far the model has moved from replies that do not belong to their prompt. Here they are those of
-    the pair before, so that the reference knows them beforehand; TRL takes the row before in the batch.
+    the row before, so that the reference knows them beforehand; TRL takes the row before in the batch.
     """
 
     def __init__(self, rows: token_cache.Tokens, config: TrainConfig):
         self.rows, self.kto, self.max_length = rows, config.preference_loss == "kto", config.max_length
-        sides = rows.lengths
-        self.lengths = [max(pair) for pair in zip(sides[::2], sides[1::2], strict=True)]
-        self.reference = numpy.zeros((len(self.lengths), 4 if self.kto else 2), numpy.float32)
+        self.sides = 2 if rows.liked is None else 1  # of a row
+        starts = range(0, len(rows), self.sides)
+        self.lengths = [max(rows.lengths[at : at + self.sides]) for at in starts]
+        self.reference = numpy.zeros((len(starts), self.sides * REFERENCES[config.preference_loss]), numpy.float32)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, at: int) -> dict:
-        sides = [self.rows[2 * at], self.rows[2 * at + 1]]
+        numbers = range(self.sides * at, self.sides * (at + 1))
+        sides = [self.rows[number] for number in numbers]
         if self.kto:
-            sides += [
-                self._mismatched(side, self.rows[(2 * at + n - 2) % len(self.rows)]) for n, side in enumerate(sides)
-            ]
-        return {"sides": sides, "reference": self.reference[at], "id": sides[0]["id"]}
+            before = [self.rows[(number - self.sides) % len(self.rows)] for number in numbers]
+            sides += [self._mismatched(*both) for both in zip(sides, before, strict=True)]
+        liked = [True, False] if self.sides == 2 else [bool(self.rows.liked[at])]
+        return {"sides": sides, "liked": liked, "reference": self.reference[at], "id": sides[0]["id"]}
 
     def _mismatched(self, asked: dict, replied: dict) -> dict:
         """The prompt of one side with the reply of another; what is too long is cut off."""
@@ -67,78 +73,122 @@ def _first_learned(labels: list[int]) -> int:
 
 
 def collate(pairs: list[dict], layout: dict, *, packed: bool, tiled: bool) -> dict:
-    """A batch of 2B sequences, first the chosen sides of all pairs and then the rejected ones, each as long as the
-    longest, or `packed` end to end; with `reference` (2B,) and, for KTO, a batch of the mismatched ones as `others`."""
-    batch = _batch(pairs, (0, 1), layout, packed, tiled)
-    if len(pairs[0]["sides"]) > 2:
-        batch["others"] = _batch(pairs, (2, 3), layout, packed, tiled)
-    tokens = sum(len(side["input_ids"]) for pair in pairs for side in pair["sides"][:2])
+    """A batch of N sequences, first the chosen sides of all pairs and then the rejected ones, each as long as the longest,
+    or `packed` end to end; with `liked` (N,) and whether they are `paired`, but for ORPO with `reference` (N,), for KTO
+    also with a batch of the mismatched ones as `others`."""
+    count = len(pairs[0]["liked"])
+    batch = _batch(pairs, range(count), layout, packed, tiled)
+    batch["paired"] = count == 2
+    batch["liked"] = torch.tensor([pair["liked"][side] for side in range(count) for pair in pairs])
+    if len(pairs[0]["sides"]) > count:
+        batch["others"] = _batch(pairs, range(count, 2 * count), layout, packed, tiled)
+    tokens = sum(len(side["input_ids"]) for pair in pairs for side in pair["sides"][:count])
     return batch | {"rows": [pair["id"] for pair in pairs], "tokens": tokens}
 
 
-def _batch(pairs: list[dict], which: tuple[int, int], layout: dict, packed: bool, tiled: bool) -> dict:
+def _batch(pairs: list[dict], which: range, layout: dict, packed: bool, tiled: bool) -> dict:
     sides = [pair["sides"][side] for side in which for pair in pairs]
     batch = packing.collate([packing.make_block(sides)], **layout) if packed else packing.collate(sides)
     if tiled:
         batch["learned"] = cross_entropy.learned_positions(batch["labels"])
     batch["counts"] = [sum(label != encoding.IGNORED for label in side["labels"][1:]) for side in sides]
-    reference = [pair["reference"][side] for side in which for pair in pairs]
-    return batch | {"reference": torch.tensor(numpy.array(reference), dtype=torch.float32)}
+    if len(pairs[0]["reference"]):
+        reference = [pair["reference"][side] for side in which for pair in pairs]
+        batch["reference"] = torch.tensor(numpy.array(reference), dtype=torch.float32)
+    return batch
 
 
 def log_probabilities(model, batch: dict):
-    """The log-probability (2B,) of each reply of a batch, in nats: the sum over its tokens.
+    """The log-probability (N,) of each reply of a batch, in nats: the sum over its tokens.
 
     Summed one by one, which is the same each time: index_add is not on a card.
     """
-    inputs = {name: value for name, value in batch.items() if name not in ("counts", "reference", "others")}
+    inputs = {name: value for name, value in batch.items() if name not in BESIDE}
     losses = model(**inputs, token_losses=True).loss.float()
     return torch.stack([-some.sum() for some in losses.split(batch["counts"])])
 
 
 def loss(model, batch: dict, config: TrainConfig) -> tuple:
-    """The loss of a batch, and MEASURES of it (4,), on the device.
+    """The loss of a batch, and of its replies what means() makes MEASURES of, on the device.
 
     DPO with label_smoothing is its robust form: Chowdhury et al. 2024, arXiv:2403.00409, as TRL's loss_type "robust".
     """
-    moved_away = None
-    if "others" in batch:
-        with torch.no_grad():
-            others = batch["others"]
-            moved_away = (log_probabilities(model, others) - others["reference"]).mean().clamp_min(0)
+    if config.preference_loss == "kto":
+        return _kto(model, batch, config)
     logps = log_probabilities(model, batch)
-    chosen, rejected = (logps - batch["reference"]).chunk(2)  # by how much each reply has become likelier: (B,) each
-    if moved_away is None:
+    if config.preference_loss == "orpo":
+        gained = logps / logps.new_tensor(batch["counts"])  # nats a token
+        losses = _orpo(*gained.chunk(2), config.beta)
+    else:
+        gained = logps - batch["reference"]  # by how much each reply has become likelier
+        chosen, rejected = gained.chunk(2)
         margin, wrong = config.beta * (chosen - rejected), config.label_smoothing
         losses = (wrong * logsigmoid(-margin) - (1 - wrong) * logsigmoid(margin)) / (1 - 2 * wrong)
+    return losses.mean(), _of_replies(logps, gained, batch, config.beta)
+
+
+def _kto(model, batch: dict, config: TrainConfig) -> tuple:
+    with torch.no_grad():
+        others = batch["others"]
+        moved_away = (log_probabilities(model, others) - others["reference"]).mean().clamp_min(0)
+    logps, liked = log_probabilities(model, batch), batch["liked"]
+    gained = logps - batch["reference"]
+    ahead = torch.where(liked, gained - moved_away, moved_away - gained)
+    weights = torch.where(liked, config.desirable_weight, config.undesirable_weight)
+    losses = weights * (1 - torch.sigmoid(config.beta * ahead))
+    return losses.mean(), _of_replies(logps, gained, batch, config.beta)
+
+
+def _orpo(chosen, rejected, beta: float):
+    """The negative log-likelihood of each chosen reply, and how much likelier it is than the rejected one, by their odds.
+
+    Hong et al. 2024, arXiv:2403.07691, equations 3 to 7. As in the paper, every pair counts the same however long its
+    reply is, and prompts are not learned; TRL's first term is a mean over all tokens of a batch, prompts included.
+    """
+    chosen, rejected = chosen.clamp_max(SUREST), rejected.clamp_max(SUREST)
+    log_odds = chosen - rejected - torch.log(-torch.expm1(chosen)) + torch.log(-torch.expm1(rejected))
+    return -chosen - beta * logsigmoid(log_odds)
+
+
+def _of_replies(logps, gained, batch: dict, beta: float):
+    """What means() needs of each reply (N, 4): whether it is liked and one of a pair, what it gained, how likely it is;
+    the two of a pair stand one after the other."""
+    liked = batch["liked"].to(logps.dtype)
+    found = torch.stack([liked, torch.full_like(liked, batch["paired"]), beta * gained, logps], 1).detach()
+    return found.view(2, -1, 4).transpose(0, 1).reshape(-1, 4) if batch["paired"] else found
+
+
+def means(found: list) -> dict[str, float | None]:
+    """MEASURES of several batches by name; None where there is no reply to measure.
+
+    Without pairs the accuracy is the share of all couples of a liked and a disliked reply of which the liked one gained
+    more.
+    """
+    replies = torch.cat(found).cpu().double().numpy()
+    liked, (paired, gained, logps) = replies[:, 0] > 0, replies[:, 1:].T
+    (chosen, rejected), both = (gained[liked], gained[~liked]), liked.any() and not liked.all()
+    if paired.all():
+        ahead = chosen > rejected
     else:
-        liked = config.desirable_weight * (1 - torch.sigmoid(config.beta * (chosen - moved_away)))
-        disliked = config.undesirable_weight * (1 - torch.sigmoid(config.beta * (moved_away - rejected)))
-        losses = (liked + disliked) / 2
-    means = [half.mean() for half in logps.detach().chunk(2)]
-    gained = (chosen - rejected).detach()
-    return losses.mean(), torch.stack([config.beta * gained.mean(), (gained > 0).float().mean(), *means])
-
-
-def means(measures: list) -> dict[str, float]:
-    """MEASURES of several batches by name."""
-    return dict(zip(MEASURES, torch.stack(measures).mean(0).tolist(), strict=True))
+        ahead = numpy.searchsorted(numpy.sort(rejected), chosen) / max(1, len(rejected))
+    sides = [float(logps[side].mean()) if side.any() else None for side in (liked, ~liked)]
+    compared = (float(chosen.mean() - rejected.mean()), float(ahead.mean())) if both else (None, None)
+    return dict(zip(MEASURES, (*compared, *sides), strict=True))
 
 
 def held_out(model, pairs: Pairs, config: TrainConfig, should_stop: Callable[[], bool]) -> tuple | None:
     """The mean loss of held-out pairs, and their MEASURES by name; None if it was stopped."""
-    found, counts = [], []
+    losses, replies, counts = [], [], []
 
     def work(chosen: list[int], batch: dict) -> bool:
-        value, measures = loss(model, batch, config)
-        found.append(torch.cat([value[None], measures]))
+        for found, value in zip((losses, replies), loss(model, batch, config), strict=True):
+            found.append(value)
         counts.append(len(chosen))
         return should_stop()
 
     if _evaluated(model, pairs, config, work):
         return None
-    value, *measures = numpy.average(torch.stack(found).cpu().numpy(), axis=0, weights=counts).tolist()
-    return value, dict(zip(MEASURES, measures, strict=True))
+    return float(numpy.average(torch.stack(losses).cpu().numpy(), weights=counts)), means(replies)
 
 
 def _evaluated(model, pairs: Pairs, config: TrainConfig, work: Callable[[list[int], dict], bool]) -> bool:
@@ -175,11 +225,13 @@ def _moved(batch: dict, device) -> dict:
 def add_reference(
     model, parts: list[Pairs], config: TrainConfig, place: Path, report, should_stop: Callable[[], bool]
 ) -> bool:
-    """Fill in what the model, as it is now, thinks of all replies; False if it was stopped.
+    """Fill in what the model, as it is now, thinks of all replies, where the loss asks for it; False if it was stopped.
 
     It is kept in `place` by the fingerprint of the weights: a run that is resumed reads the very numbers it began with,
     and another run with other settings of the loss asks nothing.
     """
+    if not REFERENCES[config.preference_loss]:
+        return True
     path = Path(place) / f"reference-{config.preference_loss}-{_fingerprint(model, config)}.f32"
     with FileLock(path.with_suffix(".lock")):  # several processes of one run begin at the same time
         if not path.is_file():
@@ -207,8 +259,8 @@ def _ask(model, parts: list[Pairs], config: TrainConfig, report, should_stop: Ca
     def work(pairs: Pairs, chosen: list[int], batch: dict) -> bool:
         nonlocal done, told
         for first, some in enumerate([batch, batch["others"]] if pairs.kto else [batch]):
-            logps = log_probabilities(model, some).reshape(2, -1).T.cpu().numpy()
-            pairs.reference[chosen, 2 * first : 2 * first + 2] = logps
+            logps = log_probabilities(model, some).reshape(pairs.sides, -1).T.cpu().numpy()
+            pairs.reference[chosen, pairs.sides * first : pairs.sides * (first + 1)] = logps
         done += len(chosen)
         if monotonic() - told > TELL_SECONDS:
             told = monotonic()

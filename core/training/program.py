@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from . import checkpoints, environment
+from . import base_weights, checkpoints, environment
 from .config import TrainConfig
 
 ENTRY = """from training.program import main
@@ -35,6 +35,8 @@ def main() -> None:
 
     def report(event: str, **values):
         print(json.dumps({"event": event, **values}, ensure_ascii=False), flush=True)
+        if event == "model" and (weights := base_weights.compared(config.base_model, out)):  # it was fetched by now
+            report("base", **weights)
 
     out, config = path.absolute().parent, TrainConfig.load(path)
     mix = [(str(out / corpus), share) for corpus, share in config.mix]

@@ -38,7 +38,7 @@ TELL_SECONDS = 1.0  # between two words about how far the encoding is
 class Tokens:
     """Encoded rows of a file that is mapped, not read: row[at] is a piece of encode_pieces(), `id` its number in the corpus.
 
-    A token that is not learned is kept as ~id.
+    A token that is not learned is kept as ~id. `liked` says of replies that were judged one by one what was found.
     """
 
     def __init__(self, path: Path, part: str):
@@ -49,6 +49,8 @@ class Tokens:
         size = int(self.starts[-1])
         self.ids = numpy.memmap(path / f"{part}.ids", numpy.int32, "r", shape=(size,)) if size else ()
         self.lengths: list[int] = numpy.diff(self.starts).tolist()
+        liked = path / f"{part}.liked"
+        self.liked = numpy.fromfile(liked, numpy.bool_) if liked.is_file() else None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -141,20 +143,21 @@ def _encode_corpus(
     config: TrainConfig, tokenizer, out: Path, report: Callable[..., None], beside: Collection[str]
 ) -> None:
     """Write the files of Tokens for the training and the held-out rows, and what there is to know of the corpus."""
-    chats = pairs = 0
+    chats = pairs = judged = 0
 
     def rows_of_corpus() -> Iterator[dict]:
-        nonlocal chats, pairs
+        nonlocal chats, pairs, judged
         for row in corpus_rows.read_rows(config.corpus):
             chats += "messages" in row
             pairs += "chosen" in row
+            judged += "label" in row
             yield row
 
     clusters, counted = corpus_rows.Clusters(rows_of_corpus()), Counter()
     held_out = corpus_rows.held_out_clusters(clusters.sizes, config.validation_share)
     rows = clusters.sizes.total()
-    about = {"rows": rows, "chats": chats, "pairs": pairs}
-    fits = pairs == (rows if config.task == "preference" else 0)
+    about = {"rows": rows, "chats": chats, "pairs": pairs, "judged": judged}
+    fits = rows in (pairs, judged) if config.task == "preference" else not pairs
     if rows >= FEWEST_ROWS and fits and not (chats and not tokenizer.chat_template):  # else it is refused before long
         copies = _held_out_elsewhere(config, beside)
         parts, reported = (_TokenFiles(out, "train"), _TokenFiles(out, "eval")), time.monotonic()
@@ -196,19 +199,23 @@ def _held_out_elsewhere(config: TrainConfig, beside: Collection[str]) -> set[int
 
 
 class _TokenFiles:
-    """Writes the three files that Tokens reads."""
+    """Writes the files that Tokens reads."""
 
     def __init__(self, out: Path, part: str):
         self.out, self.part, self.ids = out, part, (out / f"{part}.ids").open("wb")
-        self.starts, self.numbers = array("q", [0]), array("q")
+        self.starts, self.numbers, self.liked = array("q", [0]), array("q"), array("B")
 
     def add(self, number: int, piece: dict) -> None:
         pairs = zip(piece["input_ids"], piece["labels"], strict=True)
         self.ids.write(array("i", [~id if label == encoding.IGNORED else id for id, label in pairs]).tobytes())
         self.starts.append(self.starts[-1] + len(piece["input_ids"]))
         self.numbers.append(number)
+        if "liked" in piece:
+            self.liked.append(piece["liked"])
 
     def close(self) -> None:
         self.ids.close()
         for name, values in (("starts", self.starts), ("rows", self.numbers)):
             (self.out / f"{self.part}.{name}").write_bytes(values.tobytes())
+        if self.liked:
+            (self.out / f"{self.part}.liked").write_bytes(self.liked.tobytes())

@@ -191,9 +191,11 @@ def _encoded(config: TrainConfig, corpus: str, tokenizer, report: Callable[..., 
     about = json.loads((place / "about.json").read_text(encoding="utf-8"))
     if about["rows"] < token_cache.FEWEST_ROWS:
         raise CorpusTooSmall(name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)
-    mixing.check_alone(config, name, about.get("pairs", 0))
+    mixing.check_alone(config, name, about.get("pairs", 0), about.get("judged", 0))
     if corpus == config.corpus:
-        corpus_rows.check_task(config, name, about["rows"], about["chats"], about.get("pairs", 0))
+        corpus_rows.check_task(
+            config, name, about["rows"], about["chats"], about.get("pairs", 0), about.get("judged", 0)
+        )
     if about["chats"] and not tokenizer.chat_template:
         raise NoChatTemplate(model=Path(config.base_model).name, name=name)
     training, held_out = token_cache.Tokens(place, "train"), token_cache.Tokens(place, "eval")
