@@ -43,6 +43,7 @@ Object.defineProperty(navigator, "language", { value: document.documentElement.l
 // The tab and what is chosen on it stand in the address (#training/RUN): Back, bookmarks and a reload find them again.
 const place = {
   ready: false, // the first tab is selected before the address was read, and would overwrite it
+  clicks: 0, // of the person: what was clicked meanwhile goes before what was asked for
   read() {
     try {
       const [tab, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
@@ -54,12 +55,13 @@ const place = {
   // The tabs' own first choice can come later than this one: asked again until it holds.
   go(tabs) {
     const { tab } = this.read();
-    const known = tabs.includes(tab);
+    const known = tabs.includes(tab), { clicks } = this;
+    const first = this.ready || !clicks ? tabs[0] : this.seen();
     this.ready = true;
     setTimeout(() => {
-      if (known && tab === this.read().tab && tab !== this.seen()) this.click("#place-moved");
+      if (clicks === this.clicks && known && tab === this.read().tab && tab !== this.seen()) this.click("#place-moved");
     }, 200);
-    return { __type__: "update", selected: known ? tab : tabs[0] };
+    return { __type__: "update", selected: known ? tab : first };
   },
   seen() {
     return document.querySelector("[role=tab][aria-selected=true]")?.dataset.tabId;
@@ -92,6 +94,7 @@ const place = {
   },
 };
 window.place = place;
+addEventListener("click", (event) => (place.clicks += event.isTrusted), true);
 addEventListener("popstate", () => place.moved()); // an address that was typed comes as one too
 
 // A list that takes any text: Enter takes what was typed, and what is marked in the list only after an arrow key. Gradio
