@@ -28,15 +28,16 @@ Object.defineProperty(navigator, "language", { value: document.documentElement.l
 }
 
 // Two calls of one event can overtake each other on their way, and the older answer, come last, would stay on the page:
-// each goes when the one before it has been taken.
+// each goes when the one before it has been taken. And gradio, which ends its stream of answers with the last of them,
+// may be told so only after it has joined another event to that stream, whose answer would never come: it is told first.
 {
-  const send = window.fetch, taken = new Map();
+  const send = window.fetch, taken = new Map(), AFTER = 40; // milliseconds
   window.fetch = (address, options) => {
     const event = typeof options?.body === "string" && /"fn_index":(\d+)/.exec(options.body)?.[1];
     if (!event) return send(address, options);
     const sent = (taken.get(event) ?? Promise.resolve()).then(() => send(address, options));
     taken.set(event, sent.catch(() => {}));
-    return sent;
+    return sent.then((answer) => new Promise((done) => setTimeout(done, AFTER, answer)));
   };
 }
 
