@@ -386,7 +386,8 @@ def test_what_the_judge_of_each_recipe_finds_fault_with_is_written_once_more(nam
 def vocabulary(lang: str) -> list[str]:
     """Nouns of the words that come with the program."""
     text = (recipes.folder() / "words" / f"words-{lang}.yaml").read_text(encoding="utf-8")
-    return sorted(word for word in lemmas.nouns(text, lang) if word.isalpha() and 4 <= len(word) <= 9)
+    words = lemmas.nouns(text, lang) if lang == "ru" else {lemmas.of(token, lang)[0] for token in lemmas.tokens(text)}
+    return sorted(word for word in words if word.isalpha() and 4 <= len(word) <= 9)
 
 
 def obliging(walk, ask, mended: str | None = None) -> Reply:
@@ -490,6 +491,36 @@ def test_a_word_of_the_order_is_no_fault(text, order, reason):
     apart = {"nouns_apart": ["Паром стоял, и все ждали."]}
     assert checked(text, "ru", **apart) == [reason]
     assert checked(text, "ru", **apart, given=[order]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "lang", "order", "faults"),
+    [
+        (
+            "He kept hay in the boot of a car.",
+            "There is hay in the boot of a car.",
+            "en",
+            "hay in the boot of a car",
+            [],
+        ),
+        ("He kept hay in the boot of a car.", "There is hay in the boot of a car.", "en", "a rope", ["repeats"]),
+        ("He went down to the lock. And he left.", "She ran down to the lock. And he slept.", "en", "the lock", []),
+        ("They laid it down, though the kettle sang.", "She laid her coat there, though it rained.", "en", "", []),
+        ("They laid it by the kettle.", "The kettle had boiled.", "en", "", ["shared_noun"]),
+        ("It was Thursday in Kent.", "Then on Thursday came Voss.", "en", "", []),
+    ],
+)
+def test_only_what_was_taken_over_is_taken_for_it(text, other, lang, order, faults):
+    checks = {"apart": [other], "nouns_apart": [other], "names_apart": [other], "given": [order]}
+    if "hay" in text:
+        checks.pop("nouns_apart")
+    assert [reason for reason, _ in chain_checks.found(text, chain_checks.Given(lang, set(), checks))] == faults
+
+
+def test_a_phrase_is_masked_where_it_stands_whole():
+    said = "At your place they say the rain walks. They walk; the place is wet, I say."
+    assert lemmas.masked(said, ["you say at your place", "walk it off", "wet"], "en") == said.replace("wet", "…")
+    assert lemmas.masked("У вас говорят так, а у меня иначе.", ["у вас говорят"], "ru") == "… … … так, а у меня иначе."
 
 
 def case(number: str, text: str | None = None) -> list[str]:

@@ -138,9 +138,16 @@ def _ending(text: str, wanted, given: Given):
 
 
 def _apart(text: str, others, given: Given):
-    own = lemmas.runs(text, given.lang, RUN)
+    """No run of words of the other texts, but for one that is mostly words of the order, such as a thing's name."""
+    orders = [_lemmas(one, given) for one in given.values.get("given") or []]
+    runs = lemmas.runs(text, given.lang, RUN)
+    own = {run for run in runs if all(2 * len(order.intersection(run)) < RUN for order in orders)}
     shared = next((run for other in others for run in sorted(own & lemmas.runs(other, given.lang, RUN))), None)
     return ("repeats", " ".join(shared)) if shared else None
+
+
+def _lemmas(text: str, given: Given) -> set[str]:
+    return {lemmas.of(token, given.lang)[0] for token in lemmas.tokens(text)}
 
 
 def _longer(text: str, wanted: dict, given: Given):

@@ -14,7 +14,30 @@ from core.synth import agreement
 
 TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 NEAR = 4  # tokens that may stand between the words of a phrase
-LEAST_CONTENT = 4  # letters of an English word that can carry meaning
+LEAST_CONTENT = 4  # letters of an English noun that is counted
+DETERMINERS = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "my",
+        "your",
+        "his",
+        "her",
+        "its",
+        "our",
+        "their",
+        "this",
+        "that",
+        "these",
+        "those",
+        "no",
+        "every",
+        "each",
+        "two",
+        "three",
+    ]
+)
 _SENTENCE = re.compile(r"(?<=[.!?…])[»”\"')\]]*\s+|\n+")
 _WORDS = json.loads((paths.assets() / "recipes" / "lemmas.json").read_text(encoding="utf-8"))
 _IRREGULAR = {form: lemma for lemma, forms in _WORDS["irregular"].items() for form in forms.split()}
@@ -65,32 +88,41 @@ def counted(text: str, phrases: Iterable[str], lang: str) -> dict[str, int]:
 
 def masked(text: str, phrases: Iterable[str], lang: str) -> str:
     """A text with "…" for every word of these phrases."""
-    wanted = [_target(token, lang) for phrase in phrases for token in tokens(phrase)]
-
-    def mask(match: re.Match) -> str:
-        lemmas = set(of(tokens(match[0])[0], lang))
-        return match[0] if all(target.isdisjoint(lemmas) for target in wanted) else "…"
-
-    return TOKEN.sub(mask, text)
+    found = list(TOKEN.finditer(text))
+    lemmas = [set(of(tokens(match[0])[0], lang)) for match in found]
+    hidden = set()
+    for phrase in phrases:
+        for one in phrase.split("|"):
+            wanted = [_target(token, lang) for token in tokens(one)]
+            for at in _places(lemmas, wanted):
+                span = range(at, min(len(found), at + len(wanted) + NEAR))
+                hidden |= {next(place for place in span if not target.isdisjoint(lemmas[place])) for target in wanted}
+    for place in sorted(hidden, reverse=True):
+        text = f"{text[: found[place].start()]}…{text[found[place].end() :]}"
+    return text
 
 
 def _times(lemmas: list[set[str]], phrase: str, lang: str) -> int:
     """How often the words of a phrase stand together, in any order."""
-    wanted = [_target(token, lang) for token in tokens(phrase)]
+    return len(_places(lemmas, [_target(token, lang) for token in tokens(phrase)]))
+
+
+def _places(lemmas: list[set[str]], wanted: list[set[str]]) -> list[int]:
+    """Where the words of a phrase begin to stand together, in any order, each within NEAR words more than they are."""
     if not wanted:
-        return 0
+        return []
     if len(wanted) == 1:
-        return sum(not wanted[0].isdisjoint(one) for one in lemmas)
-    count = at = 0
-    span = len(wanted) + NEAR
+        return [at for at, one in enumerate(lemmas) if not wanted[0].isdisjoint(one)]
+    places, at, span = [], 0, len(wanted) + NEAR
     while at < len(lemmas):
         window = lemmas[at : at + span]
         starts = any(not target.isdisjoint(lemmas[at]) for target in wanted)
         if starts and all(any(not target.isdisjoint(one) for one in window) for target in wanted):
-            count, at = count + 1, at + span
+            places.append(at)
+            at += span
         else:
             at += 1
-    return count
+    return places
 
 
 def _target(token: str, lang: str) -> set[str]:
@@ -100,20 +132,24 @@ def _target(token: str, lang: str) -> set[str]:
 
 
 def runs(text: str, lang: str, length: int) -> set[tuple[str, ...]]:
-    """All runs of so many lemmas."""
-    lemmas = [of(token, lang)[0] for token in tokens(text)]
-    return {tuple(lemmas[at : at + length]) for at in range(len(lemmas) - length + 1)}
+    """All runs of so many lemmas within a sentence."""
+    found = set()
+    for sentence in sentences(text):
+        lemmas = [of(token, lang)[0] for token in tokens(sentence)]
+        found |= {tuple(lemmas[at : at + length]) for at in range(len(lemmas) - length + 1)}
+    return found
 
 
 def nouns(text: str, lang: str) -> set[str]:
-    """The nouns of a text without the commonest; in English, where no tagger is, its words of meaning."""
-    found = set()
-    for token in tokens(text):
+    """The nouns of a text without the commonest; in English, where no tagger is, long words next to a determiner."""
+    words, found = tokens(text), set()
+    for at, token in enumerate(words):
+        if lang == "ru":
+            named = "NOUN" in str(agreement.parses(token)[0].tag)
+        else:
+            named = len(token) >= LEAST_CONTENT and not DETERMINERS.isdisjoint(words[max(0, at - 2) : at])
         lemma = of(token, lang)[0]
-        long = len(lemma) >= LEAST_CONTENT
-        if ("NOUN" in str(agreement.parses(token)[0].tag) if lang == "ru" else long) and lemma not in _COMMON[
-            "ru" if lang == "ru" else "en"
-        ]:
+        if named and not {lemma, token} & _COMMON["ru" if lang == "ru" else "en"]:
             found.add(lemma)
     return found
 
@@ -127,4 +163,4 @@ def names(text: str, lang: str) -> set[str]:
             opens = not before or before[-1] in '«“"—–-:…'
             if match[0][0].isupper() and len(match[0]) > 1 and not opens:
                 found.add(of(tokens(match[0])[0], lang)[0])
-    return found
+    return found - _COMMON["ru" if lang == "ru" else "en"]  # days and months
