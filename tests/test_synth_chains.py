@@ -343,6 +343,17 @@ ROWS_OF = {
 }
 
 
+def test_plans_of_neighbouring_rows_have_other_cases_and_people():
+    recipe = recipes.load("fractal-story-ru")
+    plans = [recipe.plans(3, number)["plan"] for number in range(60)]
+    cases = [[plan["first"], *plan["scenes"], plan["talk"]] for plan in plans]
+    assert all(len(set(row)) == 5 for row in cases)
+    for slot in zip(*cases, strict=True):  # sixty cases for sixty rows; by chance 38 of them would come
+        assert len(set(slot)) >= 50
+    people = [plan["heroes"] for plan in plans[:30]]
+    assert all(len({row[at] for row in people}) >= 24 for at in range(3))
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_a_row_of_each_recipe_can_be_made_in_its_own_language(name):
     recipe = recipes.load(name)
@@ -357,6 +368,11 @@ def test_a_row_of_each_recipe_can_be_made_in_its_own_language(name):
             rows = walk.rows()
         assert (len(rows), walk.rewritten) == (recipe.parts, [])
         assert all(row.get("text") or row["messages"] for row in rows)
+        assert "{" not in "".join(walk.names())
+        for turns in (row["messages"] for row in rows if "messages" in row):
+            asked = [turn["content"] for turn in turns if turn["role"] == "user"]
+            said = [turn["content"] for turn in turns if turn["role"] == "assistant"]
+            assert [one for one in said if any(one in other for other in asked)] == []
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ class FromChain(FromModel):
 
     def _rows(self, number: int, walk: Walk) -> list[dict]:
         try:
-            rows = walk.rows()
+            rows, names = walk.rows(), walk.names()
         except TemplateWrong as error:
             return self._aside(number, walk, Aside("template", str(error)))
         model = self.request.get("endpoint_model") or self.request.get("writer")
@@ -211,7 +211,6 @@ class FromChain(FromModel):
         provenance = {key: value for key, value in provenance.items() if value not in (None, "", [], {})}
         if self.recipe.values.get("material"):
             provenance["parent"] = self._passage(number).get("id")
-        names = [row.get("name") for row in self.recipe.chain.rows]
         items = []
         for part, (row, name) in enumerate(zip(rows, names, strict=True)):
             more = provenance | ({"part": name} if name else {})

@@ -68,6 +68,10 @@ class Walk:
             rows.append({"messages": [turn for turn in said if turn["content"]]})
         return rows
 
+    def names(self) -> list[str]:
+        """The name of each row, "" for none."""
+        return [chain_templates.text(str(row.get("name") or ""), self.values) for row in self.chain.rows]
+
     def _plan(self, step: Step):
         self.values[step.name] = self.plans[step.name]
         yield from ()

@@ -11,7 +11,8 @@ An alternative that is one slot and nothing else hands on the record that it dra
 remembers ({_owner:=person}) is the alternative's own: rules that it uses see it, and when it ends the old value is back.
 Every row draws from a generator of its own seed and number, so any row can be made again alone. Repetition is held
 back in two ways that keep this true: the first use of a rule in a row takes the row's place in a shuffled bag (a
-permutation of seed, rule and cycle: no alternative twice before all were used), later uses avoid what the row has had.
+permutation of seed, rule and cycle: no alternative twice before all were used), later uses avoid what the row has had
+(in the plans of a chain they have bags too).
 """
 
 import math
@@ -43,12 +44,14 @@ class NothingRemembered(UserError):
 
 
 class Row:
-    """What one row remembers while it is made. `ask` chooses in place of chance: (alternatives, rule, depth) -> index."""
+    """What one row remembers while it is made. `ask` chooses in place of chance: (alternatives, rule, depth) -> index.
+    With `spread`, each further use of a rule in a row takes the row's place in a shuffled bag of its own.
+    """
 
-    __slots__ = ("ask", "length", "number", "path", "random", "seed", "steps", "used", "vars")
+    __slots__ = ("ask", "length", "number", "path", "random", "seed", "spread", "steps", "used", "vars")
 
-    def __init__(self, seed: int, number: int, ask: Callable | None = None):
-        self.seed, self.number, self.ask = seed, number, ask
+    def __init__(self, seed: int, number: int, ask: Callable | None = None, *, spread: bool = False):
+        self.seed, self.number, self.ask, self.spread = seed, number, ask, spread
         self.random = Random((seed << 64) + number).random
         self.vars: dict = {}
         self.used: dict[int, int] = {}  # number of a rule -> bits of the alternatives that the row has had
@@ -252,8 +255,8 @@ class Grammar:
             return row.ask(count, rule, depth)
         number, tried = rule.number, row.used
         used = tried.get(number, 0)
-        if not used and rule.bag:
-            at = self._drawn(rule, row, count)
+        if rule.bag and (row.spread or not used):
+            at = self._drawn(rule, row, count, used)
         else:
             table = rule.tables[min(depth, len(rule.tables) - 1)]
             total, random = table[-1], row.random
@@ -267,14 +270,16 @@ class Grammar:
         tried[number] = used if used != (1 << count) - 1 else 1 << at
         return at
 
-    def _drawn(self, rule: Rule, row: Row, count: int) -> int:
-        """The place of a row in the shuffled bag of a rule."""
+    def _drawn(self, rule: Rule, row: Row, count: int, used: int) -> int:
+        """The place of a row in the shuffled bag of a rule; the next place there of what the row has not used."""
         cycle, place = divmod(row.number, count)
-        if rule.shuffled[0] != (row.seed, cycle):
+        bag = (row.seed, used.bit_count(), cycle)
+        if rule.shuffled[0] != bag:
             order = list(range(count))
-            Random((row.seed << 96) + (rule.number << 64) + (1 << 60) + cycle).shuffle(order)
-            rule.shuffled = ((row.seed, cycle), order)
-        return rule.shuffled[1][place]
+            Random((row.seed << 96) + (rule.number << 64) + (1 << 60) + (bag[1] << 40) + cycle).shuffle(order)
+            rule.shuffled = (bag, order)
+        order = rule.shuffled[1]
+        return next((at for at in order[place:] + order[:place] if not used >> at & 1), order[place])
 
 
 def _number(name: str, value, least: float, most: float, *, whole: bool = False) -> float:

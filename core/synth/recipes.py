@@ -136,7 +136,7 @@ class Recipe:
 
     def plans(self, seed: int, number: int) -> dict:
         """The values of the plan steps of a chain, their texts drawn by the grammar."""
-        row = Row(seed, number)
+        row = Row(seed, number, spread=True)
         return {name: self._drawn(row, plan, name) for name, plan in self.chain.plans().items()}
 
     def _drawn(self, row: Row, plan, path: str):
