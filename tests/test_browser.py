@@ -174,7 +174,7 @@ def test_the_main_job(browser, server, picture):
     time.sleep(3)
     picture(page, "training-en")
     wait_until(lambda: latest_run()["state"] == "finished")
-    page.get_by_text("finished", exact=True).wait_for()
+    page.locator("div.state").get_by_text("finished", exact=True).wait_for()
     assert latest_run()["eval_loss"] < 0.95 * latest_run()["base_eval_loss"]
 
     chat(page, say, "Who are you, and what do you do all day?")
