@@ -59,6 +59,7 @@ const place = {
     const known = tabs.includes(tab), { clicks } = this;
     const first = this.ready || !clicks ? tabs[0] : this.seen();
     this.ready = true;
+    this.tabs = tabs;
     setTimeout(() => {
       if (clicks === this.clicks && known && tab === this.read().tab && tab !== this.seen()) this.click("#place-moved");
     }, 200);
@@ -76,7 +77,9 @@ const place = {
   },
   async opened(tab, pick) {
     await new Promise((done) => setTimeout(done, 50)); // a tab that was selected for a moment only is none
-    if (this.ready && this.seen() === tab && this.read().tab !== tab) this.write(tab, pick);
+    if (!this.ready || this.seen() !== tab) return;
+    const here = this.read();
+    if (here.tab !== tab || (pick && !here.pick)) this.write(tab, pick, here.tab === tab);
   },
   picked(tab, pick) {
     const here = this.read();
@@ -95,7 +98,12 @@ const place = {
   },
 };
 window.place = place;
-addEventListener("click", (event) => (place.clicks += event.isTrusted), true);
+addEventListener("click", ({ isTrusted, target }) => {
+  if (!isTrusted) return;
+  place.clicks += 1;
+  const tab = target.closest?.("[role=tab]")?.dataset.tabId; // at once: a link of the page may be next
+  if (place.tabs?.includes(tab) && place.read().tab !== tab) place.write(tab, "");
+}, true);
 addEventListener("popstate", () => place.moved()); // an address that was typed comes as one too
 
 // A list that takes any text: Enter takes what was typed, and what is marked in the list only after an arrow key. Gradio
