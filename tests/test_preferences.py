@@ -425,16 +425,22 @@ def test_pairs_are_for_preferences_and_preferences_for_pairs(config, tmp_path, t
 # Runs
 
 
+def moved(events: list[dict], *, steps: int, begins: float, accuracy: float) -> list[float]:
+    """The held-out losses of a run that began at its reference and came to tell the liked replies from the others."""
+    first, *_, last = measured(events, "eval")
+    assert (first["step"], last["step"]) == (0, steps)
+    assert first["margin"] == pytest.approx(0, abs=1e-5)
+    assert last["margin"] > 0.05
+    assert last["accuracy"] > accuracy
+    losses = [event["eval_loss"] for event in events if event["event"] == "eval"]
+    assert losses[0] == pytest.approx(begins, abs=1e-4)
+    return losses
+
+
 @pytest.mark.parametrize("loss", ["dpo", "kto"])
 def test_a_run_of_dpo_or_kto_begins_at_its_reference_and_moves_towards_the_chosen(config, tmp_path, loss):
     events = events_of(replace(config, preference_loss=loss, max_steps=12, epochs=9), tmp_path)
-    first, *_, last = measured(events, "eval")
-    assert (first["step"], last["step"]) == (0, 12)
-    assert first["margin"] == pytest.approx(0, abs=1e-5)
-    assert last["margin"] > 0.05
-    assert last["accuracy"] > 0.6
-    losses = [event["eval_loss"] for event in events if event["event"] == "eval"]
-    assert losses[0] == pytest.approx(0.6931 if loss == "dpo" else 0.5, abs=1e-4)
+    losses = moved(events, steps=12, begins=0.6931 if loss == "dpo" else 0.5, accuracy=0.6)
     assert losses[-1] < losses[0]
     trained = measured(events, "train")
     assert [event["step"] for event in trained] == list(range(1, 13))
@@ -457,13 +463,7 @@ def test_a_run_of_kto_on_replies_without_pairs_moves_towards_the_liked_ones(conf
     corpus = write(tmp_path / "judged.jsonl", judged_rows(60))
     more = {"preference_loss": "kto", "corpus": corpus, "max_steps": 24, "eval_steps": 12, "epochs": 9, **more}
     events = events_of(replace(config, **more), tmp_path / "out")
-    first, *_, last = measured(events, "eval")
-    assert (first["step"], last["step"]) == (0, 24)
-    assert first["margin"] == pytest.approx(0, abs=1e-5)
-    assert last["margin"] > 0.05
-    assert last["accuracy"] > 0.5
-    losses = [event["eval_loss"] for event in events if event["event"] == "eval"]
-    assert losses[0] == pytest.approx(0.5, abs=1e-4)
+    moved(events, steps=24, begins=0.5, accuracy=0.5)
     last_losses = [event["loss"] for event in events if event["event"] == "step"][-5:]
     assert sum(last_losses) / len(last_losses) < 0.47
     margins = [event["margin"] for event in measured(events, "train")]

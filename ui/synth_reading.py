@@ -40,14 +40,12 @@ def build(say: Say, recipe: gr.Dropdown, listing: gr.Dropdown) -> None:
             keep = gr.Button(say("synth.reading.keep"), elem_classes=["synth-keep"], min_width=110)
         save = gr.Button(say("synth.reading.save"), size="sm")
     drawn = [reading, row]
-    one_by_one = {
-        "concurrency_id": "reading",
-        "show_progress": "hidden",
-    }  # no vote is drawn over by what was asked before
+    # One by one: no vote is drawn over by what was asked before it.
+    ordered = {"concurrency_id": "reading", "show_progress": "hidden"}
     for opens in (part.expand, recipe.change, listing.change):
-        opens(partial(on_open, say), [recipe, listing], drawn, **one_by_one)
+        opens(partial(on_open, say), [recipe, listing], drawn, **ordered)
     for button, kept in ((reject, False), (keep, True), (back, None)):
-        button.click(partial(on_vote, say, kept), reading, drawn, **one_by_one)
+        button.click(partial(on_vote, say, kept), reading, drawn, **ordered)
     save.click(partial(on_save, say), recipe, None)
 
 

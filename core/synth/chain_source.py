@@ -62,7 +62,7 @@ class FromChain(FromModel):
         if self.local:
             made = self._written(range(start, start + self.parallel))
         else:
-            self.flying = deque((number, self._sent(number) if waits(sent) else sent) for number, sent in self.flying)
+            self.flying = deque((number, self._sent(number) if _waits(sent) else sent) for number, sent in self.flying)
             begin = self.flying[-1][0] + 1 if self.flying else start
             self.flying.extend((number, self._sent(number)) for number in range(begin, start + self.parallel))
             made = self._ready()
@@ -253,6 +253,6 @@ def _digest(ask: Ask, attempt: int) -> str:
     return hashlib.blake2b(orjson.dumps([ask.messages, ask.judge, attempt]), digest_size=8).hexdigest()
 
 
-def waits(sent: Future) -> bool:
+def _waits(sent: Future) -> bool:
     """Whether a chain was left because a run has the card of the model that compares: its replies are kept."""
     return sent.done() and isinstance(sent.exception(), gpu_access.CardBusy)

@@ -15,7 +15,8 @@
 `join: "{{ a }} {{ b }}"` makes a text of others. A check is a mapping of core.synth.chain_checks; a value in quotes is an
 expression, a list stands for itself, but where texts are wanted (`apart: [sentence]`) its items are expressions.
 `near: {to: [base], least: 0.1, most: 1.2}` takes a model of this machine (core.synth.nearness): the request's `embedder`,
-the recipe's, the writer or the judge. Each of `rows` becomes a row; those of one chain share a group. With `material: true` the steps see a passage of the person's own
+the recipe's, the writer or the judge. `given: [plan.case]` names the words of the order, which no check takes for a fault.
+Each of `rows` becomes a row; those of one chain share a group. With `material: true` the steps see a passage of the person's own
 texts, {{ passage.text }} and {{ passage.topic }}, each passage once before any comes again. Every chain sees the {{ names }} of a corpus that was chosen, else an empty list.
 """
 

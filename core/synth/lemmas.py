@@ -15,33 +15,11 @@ from core.synth import agreement
 TOKEN = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 NEAR = 4  # tokens that may stand between the words of a phrase
 LEAST_CONTENT = 4  # letters of an English noun that is counted
-DETERMINERS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "my",
-        "your",
-        "his",
-        "her",
-        "its",
-        "our",
-        "their",
-        "this",
-        "that",
-        "these",
-        "those",
-        "no",
-        "every",
-        "each",
-        "two",
-        "three",
-    ]
-)
 _SENTENCE = re.compile(r"(?<=[.!?…])[»”\"')\]]*\s+|\n+")
 _WORDS = json.loads((paths.assets() / "recipes" / "lemmas.json").read_text(encoding="utf-8"))
 _IRREGULAR = {form: lemma for lemma, forms in _WORDS["irregular"].items() for form in forms.split()}
 _COMMON = {lang: frozenset(text.replace("ё", "е").split()) for lang, text in _WORDS["common"].items()}
+_DETERMINERS = frozenset(_WORDS["determiners"].split())
 _ENDINGS = (
     ("'s", ("",)),
     ("ies", ("y", "ie")),
@@ -147,7 +125,7 @@ def nouns(text: str, lang: str) -> set[str]:
         if lang == "ru":
             named = "NOUN" in str(agreement.parses(token)[0].tag)
         else:
-            named = len(token) >= LEAST_CONTENT and not DETERMINERS.isdisjoint(words[max(0, at - 2) : at])
+            named = len(token) >= LEAST_CONTENT and not _DETERMINERS.isdisjoint(words[max(0, at - 2) : at])
         lemma = of(token, lang)[0]
         if named and not {lemma, token} & _COMMON["ru" if lang == "ru" else "en"]:
             found.add(lemma)

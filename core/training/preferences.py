@@ -1,8 +1,8 @@
 """Training on preferences by DPO, KTO and ORPO: batches, the loss, and the reference that replies are compared with.
 
 The reference is the model as it starts, whatever that is made of: a base, a base with the adapters of earlier runs, all
-weights. It is asked once, before the first step, and kept as a number a reply: no second model, no second pass a step. ORPO has
-none.
+weights. It is asked once, before the first step, and kept as a number a reply: no second model, no second pass a step.
+ORPO has none.
 
 Not by TRL's trainers: they compute the same loss (tests/test_preferences.py) and lack the rest of ours
 (tests/benchmarks.md).
