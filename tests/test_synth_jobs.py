@@ -47,6 +47,23 @@ def tiny_tokens(tmp_path, tiny_tokenizer) -> str:
     return str(path)
 
 
+def pause(directory: Path, rows: int = 60) -> None:
+    """Run a job that is asked to pause when it has so many rows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "GRAMMAR_BATCH", 20)
+        report = worker._report
+
+        def asked(job, last):
+            report(job, last)
+            if job.rows >= rows:
+                jobs.ask(directory, "pause")
+
+        patch.setattr(worker, "_report", asked)
+        assert worker.run(directory) == "paused"
+    jobs.forget_requests(directory)
+    assert rows <= events.last(directory)["rows"] == (directory / "rows.jsonl").read_bytes().count(b"\n")
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_bytes(tmp_path):
     whole = run("resonance-en", "--tokens", "20000", "--out", str(tmp_path / "whole"), "--seed", "7")
@@ -90,9 +107,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     request = {"recipe": str(path), "tokens": 20_000, "seed": 3, "model": tiny_tokens, "pack": 64}
     whole, parts = synth_jobs.create(request), synth_jobs.create(request)
     assert worker.run(whole) == "finished"
-    jobs.ask(parts, "pause")
-    assert worker.run(parts) == "paused"
-    (parts / "control.json").unlink()
+    pause(parts)
     with (parts / "dropped.jsonl").open("ab") as torn:
         torn.write(b'{"row": 9')
     assert worker.run(parts) == "finished"
@@ -115,6 +130,26 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     blocks = (one / "blocks-64.bin").read_bytes()
     assert blocks == (other / "blocks-64.bin").read_bytes()
     assert len(blocks) == card["synth"]["tokens"] // 64 * 64 * 4
+
+
+@pytest.mark.parametrize("kept_rows", [0, 1, 7])
+def test_rows_that_a_kill_kept_from_the_disk_are_made_again(tmp_path, tiny_tokens, kept_rows):
+    """Of a write that a kill ended in the middle, rows are missing before others that are known to be dropped."""
+    path = tmp_path / "nearly.yaml"
+    path.write_text(NEARLY, encoding="utf-8")
+    request = {"recipe": str(path), "tokens": 20_000, "seed": 3, "model": tiny_tokens, "pack": 64}
+    whole, killed = synth_jobs.create(request), synth_jobs.create(request)
+    assert worker.run(whole) == "finished"
+    pause(killed)
+    rows = (killed / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    (killed / "rows.jsonl").write_bytes(b"".join(rows[:kept_rows]) + rows[kept_rows][:40])
+    assert worker.run(killed) == "finished"
+    one, other = (events.last(job) for job in (whole, killed))
+    assert {key: one[key] for key in ("rows", "made", "copies")} == {
+        key: other[key] for key in ("rows", "made", "copies")
+    }
+    assert rows_of(corpus.directory(one["corpus"])) == rows_of(corpus.directory(other["corpus"]))
+    assert (whole / "dropped.jsonl").read_bytes() == (killed / "dropped.jsonl").read_bytes()
 
 
 def test_blocks_need_a_model_to_count_by():
@@ -163,10 +198,8 @@ def wait(directory: Path, *states: str) -> None:
 
 def test_a_paused_job_goes_on_with_the_next_row():
     whole, parts = (synth_jobs.create({"recipe": "style-en", "tokens": 30_000, "seed": 1}) for _ in range(2))
-    jobs.ask(parts, "pause")
-    assert worker.run(parts) == "paused"
+    pause(parts)
     assert synth_jobs.progress(parts)["ending"]["reason"] == "asked"
-    (parts / "control.json").unlink()
     assert (worker.run(parts), worker.run(whole)) == ("finished", "finished")
     first, second = (corpus.directory(events.last(one)["corpus"]) for one in (whole, parts))
     assert rows_of(first) == rows_of(second)
@@ -280,9 +313,7 @@ def test_a_mix_holds_its_shares_where_one_part_repeats_itself(tmp_path):
     assert worker.run(whole) == "finished"
     assert events.last(whole)["dropped"] > 500
     assert abs(share_of(whole) - 0.5) < 0.01
-    jobs.ask(parts, "pause")
-    assert worker.run(parts) == "paused"
-    jobs.forget_requests(parts)
+    pause(parts)
     assert worker.run(parts) == "finished"
     first, second = (corpus.directory(events.last(one)["corpus"]) for one in (whole, parts))
     assert rows_of(first) == rows_of(second)
@@ -309,11 +340,8 @@ def test_shards_make_the_rows_of_the_whole_and_no_row_twice(of):
     made = {}
     for which in range(1, of + 1):
         one = synth_jobs.create({"recipe": "style-en", "tokens": 30_000, "seed": 4, "shard": f"{which}/{of}"})
-        jobs.ask(one, "pause")
-        assert worker.run(one) in ("paused", "finished")
-        jobs.forget_requests(one)
-        if events.last(one)["event"] == "paused":
-            assert worker.run(one) == "finished"
+        pause(one, 20)
+        assert worker.run(one) == "finished"
         own = {row["recipe"]["row"]: row["messages"] for row in rows_in(one)}
         assert abs(events.last(one)["tokens"] - 30_000 / of) < 500
         assert {number % of for number in own} == {which - 1}
@@ -341,9 +369,7 @@ def test_shards_of_chains_keep_rows_together():
 
 def test_what_is_new_is_counted_over_all_rows_and_told_again_after_a_pause():
     whole, parts = (synth_jobs.create({"recipe": "fractals-en", "tokens": 60_000, "seed": 1}) for _ in range(2))
-    jobs.ask(parts, "pause")
-    assert worker.run(parts) == "paused"
-    jobs.forget_requests(parts)
+    pause(parts)
     assert (worker.run(parts), worker.run(whole)) == ("finished", "finished")
     curves = [synth_jobs.progress(one)["curve"] for one in (whole, parts)]
     assert curves[0] == curves[1]

@@ -1,7 +1,9 @@
 """What a job writes: rows, what was set aside and what was dropped, tokens in blocks; read back, and made a corpus.
 
 rows.jsonl, aside.jsonl and dropped.jsonl are append-only and each row has a number, so that a killed job goes on with the
-row that it would have made next. What was set aside and is to be asked for again waits in again.jsonl. With --pack the tokens lie in the order of the corpus in blocks of one length, as trainers of
+row that it would have made next. The rows come to the disk last: after a kill, what was set aside or dropped behind the
+last row may have lost a row before it, and is cut off there and made again. What was set aside and is to be asked for
+again waits in again.jsonl. With --pack the tokens lie in the order of the corpus in blocks of one length, as trainers of
 whole blocks read them (uint32): each row with its end of text, cut where a block ends; what does not fill the last block
 is left off.
 """
@@ -17,6 +19,7 @@ from core import events, files, jobs, paths
 from core.corpus import diversity_metrics, importer, storage, turns
 
 BATCH = 500  # rows that are read back at once
+MOST_WAITING_BYTES = 1 << 20
 NOVELTY_ROWS, NOVELTY_LEAST = 200, 0.3  # the last rows, and the share of them that has to be new
 XRAY_TEXTS = 2000
 TOKENS, TOKEN_BYTES = "tokens.bin", 4
@@ -32,7 +35,7 @@ class Files:
     """The files that a job appends to."""
 
     def __init__(self, directory: Path):
-        self.rows = (directory / "rows.jsonl").open("ab", buffering=1 << 20)
+        self.rows, self.waiting = (directory / "rows.jsonl").open("ab", buffering=0), bytearray()
         self.aside = (directory / "aside.jsonl").open("ab")
         self.dropped = (directory / "dropped.jsonl").open("ab", buffering=1 << 16)
         self.tokens = (directory / TOKENS).open("ab", buffering=1 << 20) if _block_length(directory) else None
@@ -41,21 +44,35 @@ class Files:
         return self
 
     def __exit__(self, *_) -> None:
-        for file in self._all():
-            file.close()
+        try:
+            self.sync()
+        finally:
+            for file in self._beside():
+                file.close()
+            self.rows.close()
+
+    def add_row(self, line: bytes) -> None:
+        self.waiting += line
+        if len(self.waiting) > MOST_WAITING_BYTES:
+            self.flush()
 
     def add_tokens(self, ids: list[int]) -> None:
         if self.tokens:
             array("I", ids).tofile(self.tokens)
 
-    def sync(self) -> None:
-        for file in self._all():
+    def flush(self) -> None:
+        """The rows last: what is beside them may be ahead of them in the files, never behind."""
+        for file in self._beside():
             file.flush()
+        while self.waiting:
+            del self.waiting[: self.rows.write(self.waiting)]
+
+    def sync(self) -> None:
+        self.flush()
         os.fsync(self.rows.fileno())
 
-    def _all(self) -> list:
-        """The rows last: what is beside them may be ahead of them on the disk, never behind."""
-        return [file for file in (self.tokens, self.aside, self.dropped, self.rows) if file]
+    def _beside(self) -> list:
+        return [file for file in (self.tokens, self.aside, self.dropped) if file]
 
 
 def _block_length(directory: Path) -> int:
@@ -67,19 +84,16 @@ def resume(job, copies) -> None:
     for name in ("rows.jsonl", "aside.jsonl", "dropped.jsonl", AGAIN):
         files.cut_partial_line(job.directory / name)
     kept, last = _read_kept(job, copies)
+    job.next = _cut_what_is_ahead(job, job.local(last) + 1 if last >= 0 else 0)
     for row in files.lines(job.directory / "aside.jsonl", ASIDE):
         job.aside[row["reason"]] += 1
-        last = max(last, row["row"])
     dropped = []
     for row in files.lines(job.directory / "dropped.jsonl", DROPPED):
         job.copies[row["why"]] += 1
-        last = max(last, row["row"])
         copies.add_digest(row["mark"])
         dropped = [*dropped[-NOVELTY_ROWS:], row["row"]]
         if job.recipe.kind == "mix":
             job.dropped_rows.add(job.local(row["row"]))
-    last = max([last, *(row["row"] for row in files.lines(job.directory / AGAIN, NUMBERED))])
-    job.next = job.local(last) + 1 if last >= 0 else 0
     job.novel.extend(new for _, new in sorted((kept | dict.fromkeys(dropped, False)).items()))
     tokens = job.directory / TOKENS
     if tokens.exists():  # those of a killed job may be ahead of its rows
@@ -90,6 +104,21 @@ def resume(job, copies) -> None:
     job.began_tokens = job.tokens
     rows = job.directory / "rows.jsonl"
     job.bytes = rows.stat().st_size if rows.exists() else 0
+
+
+def _cut_what_is_ahead(job, following: int) -> int:
+    """The first number from `following`, which is behind the last row, that no file knows; what is behind it is cut off."""
+    beside = [job.directory / name for name in ("aside.jsonl", "dropped.jsonl", AGAIN)]
+    ahead = {n for path in beside for row in files.lines(path, NUMBERED) if (n := job.local(row["row"])) >= following}
+    last = max(ahead, default=following)
+    while following in ahead:
+        following += 1
+    for path in beside if following < last else ():
+        if path.exists():
+            whole = [row for row in files.lines(path, NUMBERED) if job.local(row["row"]) < following]
+            with files.replaced(path) as file:
+                file.writelines(orjson.dumps(row) + b"\n" for row in whole)
+    return following
 
 
 def _read_kept(job, copies) -> tuple[dict[int, bool], int]:

@@ -223,7 +223,7 @@ def _keep(job: Job, item: dict, ids: list[int], files: Files) -> int:
     if path := item["row"].get("path"):
         provenance["path"] = path
     line = orjson.dumps(row | {"lang": item.get("lang", job.recipe.lang), "recipe": provenance}) + b"\n"
-    files.rows.write(line)
+    files.add_row(line)
     files.add_tokens(ids)
     job.rows += 1
     job.bytes += len(line)
