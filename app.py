@@ -110,9 +110,17 @@ def train_on(event, parts: dict) -> None:
 
 
 def fill(event, part: dict):
-    """Fill a tab after an event by its "load", with "inputs" (a list, or by parameter) and "outputs"."""
+    """Fill a tab after an event by its "load", with "inputs" (a list, or by parameter) and "outputs".
+
+    With "turns" (a text, tabs) the tab that the load has written into the text is opened, unless the person has opened
+    another one meanwhile.
+    """
     inputs = {"inputs_kwargs" if isinstance(part["inputs"], dict) else "inputs": part["inputs"]}
-    return event(part["load"], **inputs, outputs=part["outputs"], js=part.get("js"), show_progress="hidden")
+    filled = event(part["load"], **inputs, outputs=part["outputs"], js=part.get("js"), show_progress="hidden")
+    if "turns" not in part:
+        return filled
+    wanted, tabs = part["turns"]
+    return filled.then(None, wanted, tabs, js="(wanted) => place.turn(wanted)")
 
 
 def connect_buttons(tabs: gr.Tabs, parts: dict) -> None:

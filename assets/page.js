@@ -45,6 +45,7 @@ Object.defineProperty(navigator, "language", { value: document.documentElement.l
 const place = {
   ready: false, // the first tab is selected before the address was read, and would overwrite it
   clicks: 0, // of the person: what was clicked meanwhile goes before what was asked for
+  turned: false, // whether the person has turned to one of the tabs within this tab
   read() {
     try {
       const [tab, ...rest] = location.hash.slice(1).split("/").map(decodeURIComponent);
@@ -71,6 +72,11 @@ const place = {
   click(button) {
     document.querySelector(button)?.click();
   },
+  // Open one of the tabs within a tab, which the server names late: after the person's own click it comes too late.
+  turn(wanted) {
+    const selected = Number(wanted) || wanted;
+    return { __type__: "update", ...(wanted && !this.turned && { selected }) };
+  },
   asked(tab) {
     const here = this.read();
     return here.tab === tab ? here.pick : "";
@@ -91,6 +97,7 @@ const place = {
     this.here = tab;
   },
   moved() {
+    this.turned = false;
     this.click("#place-moved");
     const { tab } = this.read();
     if (tab === this.here) this.click(`#place-${CSS.escape(tab)}`); // else the tab fills itself
@@ -101,7 +108,9 @@ window.place = place;
 addEventListener("click", ({ isTrusted, target }) => {
   if (!isTrusted) return;
   place.clicks += 1;
-  const tab = target.closest?.("[role=tab]")?.dataset.tabId; // at once: a link of the page may be next
+  const label = target.closest?.("[role=tab]"), tab = label?.dataset.tabId;
+  if (label) place.turned = !place.tabs?.includes(tab);
+  // At once: a link of the page may be next.
   if (place.tabs?.includes(tab) && place.read().tab !== tab) place.write(tab, "");
 }, true);
 addEventListener("popstate", () => place.moved()); // an address that was typed comes as one too

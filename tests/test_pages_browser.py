@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from core.corpus import corpus
 from core.runs import runs
 from core.sharing.sharing import Limits, Share
 from tests.screenshots import LOCALES, PHONE, TABS, to_tab
@@ -310,5 +311,34 @@ def test_the_address_holds_the_tab_and_the_run(browser, tmp_path, monkeypatch):
         page.get_by_text(say("runs.gone", run="gone")).wait_for()
         page.goto(f"{root}#no-such-tab")
         page.locator("[role=tab][aria-selected=true][data-tab-id=opening]").wait_for()
+    finally:
+        server.kill()
+
+
+def test_a_step_that_was_clicked_stays_when_the_server_s_own_choice_comes_late(browser, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOULSMITH_HOME", str(tmp_path))
+    rows = tmp_path / "rows.jsonl"
+    rows.write_bytes(b"".join(b'{"text": "The tide was out %d times."}\n' % number for number in range(9)))
+    corpus.create([rows], "tides")
+    server = Server(tmp_path)
+    server.start()
+    try:
+        page, say, held = window(browser, server.address, "en"), Say("en"), []
+        page.route("**/queue/join*", lambda route: held.append(route) if held is not None else route.continue_())
+        to_tab(page, say, "corpus")
+        step = {name: page.get_by_role("tab", name=say(f"corpora.step.{name}")) for name in ("take", "read")}
+        step["take"].click()
+        page.wait_for_timeout(500)
+        calls, held = held, None
+        assert calls
+        for call in calls:
+            call.continue_()
+        page.wait_for_timeout(3000)
+        assert step["take"].get_attribute("aria-selected") == "true"
+        to_tab(page, say, "calculator")
+        page.reload()
+        to_tab(page, say, "corpus")
+        page.wait_for_timeout(3000)
+        assert step["read"].get_attribute("aria-selected") == "true"
     finally:
         server.kill()

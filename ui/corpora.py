@@ -26,7 +26,7 @@ TO_TOP = "() => { const top = document.querySelector('.steps'); if (top && top.g
 
 def build(say: Say) -> dict:
     """The tab; returns the list of corpora, a state that changes whenever that list does, and how to fill the list."""
-    changed = gr.State(0.0)
+    changed, step = gr.State(0.0), gr.Textbox(visible="hidden")
     with gr.Walkthrough(selected=READ if corpus.listed() else TAKE, elem_classes=["steps"]) as steps:
         with gr.Step(say("corpora.step.take"), id=TAKE):
             taking = corpora_new.build_take(say)
@@ -55,8 +55,8 @@ def build(say: Say) -> dict:
     # Corpora are also made in other tabs and other windows.
     listing.focus(lambda: gr.update(choices=choices(say)), None, listing, show_progress="hidden")
     return {
-        "corpora": listing, "changed": changed, "load": partial(on_load, say), "inputs": listing, "outputs": [listing, steps],
-        "model": reading["model"], "train": reading["train"],
+        "corpora": listing, "changed": changed, "load": partial(on_load, say), "inputs": listing, "outputs": [listing, step],
+        "turns": (step, steps), "model": reading["model"], "train": reading["train"],
     }  # fmt: skip
 
 
@@ -169,8 +169,8 @@ def on_load(say: Say, chosen: str | None):
     """The list of corpora as it is now; where none is chosen, the newest one is shown, and the step that reads it."""
     listed = choices(say)
     if chosen or not listed:
-        return gr.update(choices=listed), gr.skip()
-    return gr.update(choices=listed, value=listed[0][1]), gr.update(selected=READ)
+        return gr.update(choices=listed), ""
+    return gr.update(choices=listed, value=listed[0][1]), str(READ)
 
 
 def on_take(say: Say, sample_id: str):
@@ -196,8 +196,8 @@ def on_create(say: Say, files, folder, names, name, *settings):
 
 def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
     """Run an import and show how it goes; a cancelled one leaves nothing. Whether a corpus was made is returned."""
-    began, same = time.monotonic(), (gr.update(selected=CHECK), gr.skip(), gr.skip())
-    yield *same, markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
+    began, same = time.monotonic(), (gr.skip(), gr.skip(), gr.skip())
+    yield gr.update(selected=CHECK), *same[1:], markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
     try:
         for event in import_process.create(paths, name, options):
             if "card" in event:

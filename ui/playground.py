@@ -36,6 +36,7 @@ def build(say: Say, at_home: bool = False) -> dict:
     "newest" begins a new conversation with the newest run, with its inputs; "pick" is the current conversation's id;
     "ended" lets an event first end a reply that is being written, and returns how to go on.
     """
+    turn = gr.Textbox(visible="hidden")
     with gr.Tabs() as tabs:
         with gr.Tab(say("playground.chat"), id="chat"):
             chat = build_chat(say)
@@ -51,17 +52,18 @@ def build(say: Say, at_home: bool = False) -> dict:
         kind, _, run_id = asked.partition(":")  # run:RUN is to talk to, arena:RUN to be voted on
         blind = f"run:{run_id}" if kind == "arena" else ""
         found = kept.on_load(say, not pages.is_visitor(request), "" if blind else asked, *values[:split])
-        shown = gr.Tabs(selected="arena" if blind else "chat") if kind in ("run", "arena") else gr.skip()
+        shown = {"run": "chat", "arena": "arena"}.get(kind, "")
         return [*by_name(found, names), *arena_part["load"](*values[split:], blind), shown]
 
     def newest(request: gr.Request, remembered, stop) -> list:
         return by_name(kept.on_newest(say, not pages.is_visitor(request), remembered, stop), names)
 
-    inputs, outputs = [*chat["inputs"], *arena_part["inputs"]], [*chat["parts"].values(), *arena_part["outputs"], tabs]
+    inputs, outputs = [*chat["inputs"], *arena_part["inputs"]], [*chat["parts"].values(), *arena_part["outputs"], turn]
     return {
         "load": load,
         "inputs": inputs,
         "outputs": outputs,
+        "turns": (turn, tabs),
         "newest": {"fn": newest, "inputs": chat["inputs"][:2], "outputs": list(chat["parts"].values())},
         "pick": chat["parts"]["pick"],
         "ended": chat["ended"],
