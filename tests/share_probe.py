@@ -147,9 +147,6 @@ def tells(body: bytes, canary: str) -> bool:
     return canary.encode() in body or b"root:x:" in body or bool(planted and planted.encode() in body)
 
 
-ASK, CLEAR = 0, 3  # the listeners of ui/sharing_page.py by their numbers
-
-
 class Guest:
     """A visitor with a browser's manners: comes in, asks, listens."""
 
@@ -157,10 +154,14 @@ class Guest:
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300)
         self.session, self.places = "g" + secrets.token_hex(6), []
         assert self.client.post("/login", data={"password": password}).status_code == 303
+        config = self.client.get("/").text.split("window.gradio_config = ", 1)[1]
+        listeners = json.JSONDecoder().raw_decode(config)[0]["dependencies"]
+        self.to_ask = next(one for one in listeners if len(one["outputs"]) == 5)  # of ui/sharing_page.py
+        self.to_clear = next(one for one in listeners if one["outputs"] == self.to_ask["outputs"][1:])
 
     def ask(self, words: str) -> tuple[str, list]:
         """(note, both conversations) at the end of a reply."""
-        values = self.call(ASK, [words, None])
+        values = self.call(self.to_ask["id"], [words, None])
         if not values:
             return "", []
         _, note, _, *boxes = values
@@ -168,7 +169,7 @@ class Guest:
 
     def clear(self) -> bool:
         """Begin a new conversation; whether both boxes are empty."""
-        return self.call(CLEAR, [])[-2:] == [[], []]
+        return self.call(self.to_clear["id"], [])[-2:] == [[], []]
 
     def call(self, listener: int, data: list) -> list:
         """What a listener of the page puts into its outputs in the end."""
