@@ -60,9 +60,10 @@ def build(say: Say) -> dict:
     show = {"fn": partial(history_details.on_open, say), "inputs": run, "outputs": details["shown"]}
     show["show_progress_on"] = [details[name] for name in ("name", "learned", "loss")]
     refresh.click(load, inputs, listing).then(**show)
-    search.submit(load, inputs, listing)
-    search.change(load, inputs, listing, show_progress="hidden", trigger_mode="always_last")
-    columns.input(load, inputs, listing, show_progress="hidden", trigger_mode="always_last")
+    found = {"fn": partial(on_search, say), "inputs": [search, columns], "outputs": table}
+    search.submit(**found)
+    for event in (search.change, columns.input):
+        event(**found, show_progress="hidden", trigger_mode="always_last")
     table.select(on_select, None, run)
     run.change(**show)
     for done in details["changes"]:
@@ -105,21 +106,24 @@ def on_load(
 ) -> tuple:
     """The table of the runs that match the search, newest first, and the lists to choose from.
 
-    `asked`: the run that the address names; it is shown.
+    `asked`: the run that the address names; it is shown. Where nothing was chosen, nothing is sent: it may be by now.
     """
     rows = store.sync_all()
     asked = run_view.known(say, rows, asked)
     choices = store.choices(rows)
-    new = {} if not asked and chosen in [row["id"] for row in rows] else {"value": asked}
+    new = {"value": asked} if asked or chosen and chosen not in [row["id"] for row in rows] else {}
     info = "" if rows else say("runs.empty")
+    found = on_search(say, search, columns, rows)
+    return found, gr.Dropdown(choices=choices, info=info, **new), gr.Dropdown(choices=choices)
+
+
+def on_search(say: Say, search: str, columns: list[str] | tuple = USUAL, rows: list[dict] | None = None) -> gr.Dataframe:
+    """The table of the runs that match the search, newest first."""
     sparks = store.sparks()
     shown = (*(name for name in COLUMNS if name in (*columns, *ALWAYS) and name != "id"), "id")
+    rows = store.sync_all() if rows is None else rows
     found = [cells(say, row, sparks.get(row["id"], [])) for row in rows if matches(say, row, search or "")]
-    return (
-        gr.Dataframe([[row[name] for name in shown] for row in found], **head(say, shown)),
-        gr.Dropdown(choices=choices, info=info, **new),
-        gr.Dropdown(choices=choices),
-    )
+    return gr.Dataframe([[row[name] for name in shown] for row in found], **head(say, shown))
 
 
 def matches(say: Say, row: dict, search: str) -> bool:
