@@ -1,11 +1,15 @@
 """Chat: the base is the base, the adapter is the adapter, and markup is shown as it was written."""
 
+import copy
 import json
 import os
 import shutil
 import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -610,6 +614,19 @@ def test_nothing_is_drawn_after_stop(monkeypatch):
         next(talk.on_answer(Say("en"), history, 1, switch, "", "cpu", **values))
     ]  # the next one grows
     assert notice == Say("en")("playground.loading")
+
+
+def test_a_reply_that_begins_while_the_memory_goes_back_is_never_an_empty_one(tiny_model, monkeypatch):
+    monkeypatch.setitem(chat_models._base_directories, tiny_model, tiny_model)
+    asked, sampling = {"0": {"contestant": f"base:{tiny_model}", "messages": ASK}}, vars(Sampling(max_new_tokens=4))
+    waiting = SimpleNamespace(poll=lambda timeout=0: time.sleep(timeout))
+    engine.CLOSING.set()
+    threading.Timer(0.3, engine.CLOSING.clear).start()
+    *_, last = server.Server()._reply(waiting, copy.deepcopy(asked), sampling, False)
+    assert last["replies"]["0"]["tokens"] == 4
+    monkeypatch.setattr(generation.engine, "is_closing", lambda: True)  # it comes between two looks
+    with pytest.raises(types.ChatClosed):
+        list(server.Server()._reply(waiting, asked, sampling, False))
 
 
 def test_nothing_is_measured_for_whoever_hung_up_while_it_waited():

@@ -111,13 +111,15 @@ def on_load(
     rows = store.sync_all()
     asked = run_view.known(say, rows, asked)
     choices = store.choices(rows)
-    new = {"value": asked} if asked or chosen and chosen not in [row["id"] for row in rows] else {}
+    new = {"value": asked} if asked or (chosen and chosen not in [row["id"] for row in rows]) else {}
     info = "" if rows else say("runs.empty")
     found = on_search(say, search, columns, rows)
     return found, gr.Dropdown(choices=choices, info=info, **new), gr.Dropdown(choices=choices)
 
 
-def on_search(say: Say, search: str, columns: list[str] | tuple = USUAL, rows: list[dict] | None = None) -> gr.Dataframe:
+def on_search(
+    say: Say, search: str, columns: list[str] | tuple = USUAL, rows: list[dict] | None = None
+) -> gr.Dataframe:
     """The table of the runs that match the search, newest first."""
     sparks = store.sparks()
     shown = (*(name for name in COLUMNS if name in (*columns, *ALWAYS) and name != "id"), "id")

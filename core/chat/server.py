@@ -30,7 +30,7 @@ class Server:
     """Listens, and answers each caller on a thread of its own."""
 
     def __init__(self):
-        self.last_request, self.busy, self.closed_at = time.monotonic(), 0, 0.0
+        self.last_request, self.busy = time.monotonic(), 0
         self.line: deque[object] = deque()  # of those who wait for a reply, in the order in which they came
 
     def serve(self) -> None:
@@ -93,8 +93,6 @@ class Server:
 
     def _close(self, _, at_once: bool = True, **of_later_versions) -> Iterator[dict]:
         engine = sys.modules.get("core.chat.engine")
-        if at_once:
-            self.closed_at = time.monotonic()
         yield {"closed": bool(engine and engine.close(at_once=at_once))}
 
     def _leave(self, _) -> Iterator[dict]:
@@ -107,10 +105,11 @@ class Server:
     def _reply(self, connection: Connection, questions: dict, sampling: dict, on_cpu: bool) -> Iterator[dict]:
         from core.chat import engine  # noqa: PLC0415 - torch is imported with the first question
 
-        began, complete, ticket = time.monotonic(), False, object()
+        complete, ticket = False, object()
         self.line.append(ticket)
         try:
-            while engine.LOCK.locked() or self.line[0] is not ticket:  # whoever hung up meanwhile is not served
+            # Whoever hung up meanwhile is not served; and what began while the memory goes back would end at once.
+            while engine.LOCK.locked() or engine.CLOSING.is_set() or self.line[0] is not ticket:
                 if connection.poll(LOOK_SECONDS):
                     return
             asked = {name: Question(values.pop("contestant"), **values) for name, values in questions.items()}
@@ -119,7 +118,7 @@ class Server:
                 yield {"replies": replies}
         finally:
             self.line.remove(ticket)
-        if self.closed_at > began and not complete and not connection.poll():
+        if not complete and not connection.poll():
             raise ChatClosed
 
     def _measure(self, connection: Connection, contestant: str, rows: list[dict]) -> Iterator[dict]:
