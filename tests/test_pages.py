@@ -67,6 +67,15 @@ def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(page_config):
     assert {label for label in bare - PLAIN if not label.startswith(PLAIN_BEGINNINGS)} == set()
 
 
+def test_no_choice_is_dropped_while_the_one_before_it_is_answered(page_config):
+    dropped = [
+        listener["api_name"]
+        for listener in page_config["en"]["dependencies"]
+        if listener["trigger_mode"] == "once" and {event for _, event in listener["targets"]} & {"input", "select"}
+    ]
+    assert dropped == []
+
+
 def test_a_tab_shows_one_primary_button(page_config):
     primary = {
         tab: [

@@ -63,7 +63,7 @@ def build(say: Say) -> dict:
     found = {"fn": partial(on_search, say), "inputs": [search, columns], "outputs": table}
     search.submit(**found)
     for event in (search.change, columns.input):
-        event(**found, show_progress="hidden", trigger_mode="always_last")
+        event(**found, show_progress="hidden")
     table.select(on_select, None, run)
     run.change(**show)
     for done in details["changes"]:

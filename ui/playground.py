@@ -102,7 +102,7 @@ def build_chat(say: Say) -> dict:
     for name in REMEMBERED:  # by hand alone: a conversation that is opened brings settings of its own
         part, remember = parts[name], partial(talk.on_remember, name)
         by_hand = [part.input, part.release] if isinstance(part, gr.Slider) else [part.input]  # its reset is a release
-        gr.on(by_hand, remember, [stored, part], stored, trigger_mode="always_last", **QUICK)
+        gr.on(by_hand, remember, [stored, part], stored, **QUICK)
     parts["card"].input(partial(talk.on_card, say), parts["card"], parts["card"], **QUICK)
     parts["marks"].change(None, parts["marks"], None, js=SHOW_MARKS)
     return {"parts": parts, "inputs": [stored, stop, parts["history"], parts["search"], *who], "ended": ended}

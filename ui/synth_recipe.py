@@ -38,8 +38,7 @@ def build(say: Say, form: dict, about: gr.Markdown, shown: gr.HTML) -> None:
             gr.Markdown(say("synth.help.text"))
     recipe = form["recipe"]
     recipe.change(partial(on_recipe, say), recipe, [about, shown, text, name], show_progress="hidden")
-    quick = {"show_progress": "hidden", "trigger_mode": "always_last"}
-    text.input(partial(on_text, say), [text, name], [said, shown], **quick)
+    text.input(partial(on_text, say), [text, name], [said, shown], show_progress="hidden")
     new.click(partial(on_new, say), None, [text, name, said, shown], show_progress="hidden")
     save.click(partial(on_save, say), [text, name], [recipe, said], show_progress="hidden")
     take.click(None, [text, name], None, js=DOWNLOAD)
