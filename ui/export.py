@@ -31,7 +31,7 @@ def build(say: Say) -> dict:
         run = gr.Dropdown([], label=say("export.run"), interactive=True, scale=2)
         choices = [(say(f"export.{kind}"), kind) for kind in export.KINDS]
         kind = gr.Radio(choices, value="capsule", label=say("export.kind"), scale=3)
-        start = gr.Button(say("export.start"), variant="primary", min_width=120)
+        start = gr.Button(say("export.start"), variant="primary", min_width=120, interactive=False)
     about = gr.Markdown(say("export.capsule.about"), elem_classes="subdued")
     named = [(say(f"export.file.{name}"), name) for name in quantizer.KINDS]
     info = say("export.files.info") if quantizer.is_here() else say("export.files.lacks", command=quantizer.command())
@@ -58,6 +58,7 @@ def build(say: Say) -> dict:
     ]
     kind.change(partial(on_kind, say), kind, [about, kinds], queue=False, **quiet)
     gr.on([run.change, kind.change, kinds.change], partial(on_need, say), [run, kind, kinds], need, **quiet)
+    run.change(lambda run: gr.Button(interactive=bool(run)), run, start, queue=False, **quiet)
     opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": details, **quiet}
     start.click(partial(on_start, say), [run, kind, kinds], chosen, show_progress="hidden").success(
         partial(draw, say), chosen, drawn, **quiet
@@ -81,7 +82,8 @@ def on_load(say: Say, run: str | None, chosen: str | None, asked: str | None = "
     run = asked if asked in ids else run
     new = {} if run in ids and run != asked else {"value": run if run in ids else (ids or [None])[0]}
     choices = runs.disambiguate([(runs.label(id)["name"], id) for id in ids])
-    return [gr.Dropdown(choices=choices, **new), *draw(say, chosen)]
+    info = "" if ids else say("runs.empty")
+    return [gr.Dropdown(choices=choices, info=info, **new), *draw(say, chosen)]
 
 
 def on_kind(say: Say, kind: str) -> tuple:
