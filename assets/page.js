@@ -113,6 +113,8 @@ addEventListener("click", ({ isTrusted, target }) => {
   // At once: a link of the page may be next.
   if (place.tabs?.includes(tab) && place.read().tab !== tab) place.write(tab, "");
 }, true);
+// A click of the page's own is none beside an open menu, which gradio would close.
+document.addEventListener("click", (event) => event.isTrusted || event.stopPropagation());
 addEventListener("popstate", () => place.moved()); // an address that was typed comes as one too
 
 // A list that takes any text: Enter takes what was typed, and what is marked in the list only after an arrow key. Gradio

@@ -117,6 +117,20 @@ def test_no_call_of_an_event_overtakes_the_one_before_it(browser, server):
     page.context.close()
 
 
+def test_a_menu_stays_open_while_the_page_opens_what_the_address_names(browser, server):
+    page = browser.new_context(viewport=PHONE).new_page()
+    page.goto(server.address)
+    menu = page.locator(".overflow-dropdown").first
+    page.locator(".overflow-menu button").first.click()
+    menu.wait_for()
+    page.evaluate("() => place.click('#place-moved')")
+    page.wait_for_timeout(500)
+    assert menu.is_visible()
+    page.get_by_role("heading").first.click()
+    menu.wait_for(state="hidden")
+    page.context.close()
+
+
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_no_sentence_of_the_other_language_is_on_the_page(browser, server, lang):
     """Whatever the browser speaks: the other language is its own, and this one was clicked."""
