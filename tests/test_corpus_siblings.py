@@ -354,7 +354,7 @@ def test_a_message_that_is_waited_for_is_none(tmp_path):
         ({"conversation": [{"system": "s", "input": "q", "output": "a"}]}, [("system", "s"), ("user", "q"), ("assistant", "a")]),
         ({"conversation": [{"human": "q", "assistant": "a"}]}, [("user", "q"), ("assistant", "a")]),
         ({"instruction": "q", "output": ["a", "worse"]}, [("user", "q"), ("assistant", "a")]),
-        ({"question": "q", "choices": ["x", "a"], "answer": 1}, [("user", "q"), ("assistant", "a")]),
+        ({"question": "q", "choices": ["x", "a"], "answer": 1}, [("user", "q\n\nx\na"), ("assistant", "a")]),
         (
             {"message_tree_id": "1", "prompt": {"text": "q", "role": "prompter", "replies": [
                 {"text": "b", "role": "assistant", "rank": 1}, {"text": "a", "role": "assistant", "rank": 0, "replies": []},

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core import process
-from core.corpus import archives, hub, mojibake, personal, schema, sources, text_columns, turns
-from core.corpus.formats import detection
+from core.corpus import archives, hub, mojibake, personal, schema, sources, templated, text_columns, turns
+from core.corpus.formats import detection, turn_rows
 from core.corpus.formats.notes import NEXUS, conversation_of, joined
 from core.corpus.sources import Bad, Record, Source
 
@@ -126,6 +126,8 @@ def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
         try:
             mapping = options.mapping or (text_columns.mapping(record.value, text) if text else None)
             row = schema.convert(record.value, mapping, options.roles, notes)
+            if "text" in row and file.format in turn_rows.FORMATS and options.mapping is None:
+                row = templated.read(row, notes)
             if notes:
                 record = record._replace(repairs=(*record.repairs, *notes))
             if record.repairs or options.replace_personal or not _is_normal(row):
