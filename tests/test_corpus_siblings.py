@@ -185,11 +185,26 @@ def test_lines_of_a_file_in_several_old_encodings_are_told_apart(tmp_path):
     [
         ("Zażółć gęślą jaźń, źdźbło trawy.", "cp1250"),
         ("Été déjà vu, garçon à Paris.", "cp1252"),
+        ("Zażółć gęślą jaźń, źdźbło trawy.", "iso8859_2"),
+        (
+            "Zażółć gęślą jaźń, źdźbło trawy. Latarnik napisał w dzienniku. Źródło światła. Świt i śnieg, łąka.",
+            "iso8859_2",
+        ),
+        ("أشعل حارس المنارة المصباح وكتب في يومياته عن الريح.", "cp1256"),
         ("これはテストです。日本語の文章を書いています。", "shift_jis"),
+        ("東京都は五日、新型感染症対策本部会議を開催した。", "shift_jis"),
+        ("人工知能のモデルを学習させるには大量のデータが必要です。", "euc_jp"),
+        ("人工知能のモデルを学習させるには大量のデータが必要です。", "iso2022_jp"),
+        ("人工智能模型需要大量数据。用户可以在自己的电脑上训练模型。", "gb18030"),
+        ("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。", "gbk"),
+        ("台北市政府昨日召開記者會，宣布捷運票價調整方案。", "big5"),
+        ("옛날 옛적에 호랑이가 담배 피우던 시절, 어느 산골 마을에 나무꾼이 살았습니다.", "euc_kr"),
     ],
 )
 def test_a_short_text_in_another_old_encoding_is_read(tmp_path, text, encoding):
     assert said(made(tmp_path, "a.txt", text.encode(encoding))) == [text]
+    row = json.dumps({"prompt": "q", "completion": f"{text} \\"}, ensure_ascii=False)
+    assert said(made(tmp_path, "a.jsonl", row.encode(encoding))) == [[("user", "q"), ("assistant", f"{text} \\")]]
 
 
 @pytest.mark.parametrize(
