@@ -40,13 +40,14 @@ def test_the_only_column_of_words_is_the_text_of_a_table(tmp_path):
 
 
 def printed(pages):
-    """A PDF of pages of (font, left, bottom, words)."""
+    """A PDF of pages of (font, left, bottom, words), or of these and a size in points."""
     fonts = b"<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>/F2<</Type/Font/Subtype/Type1/BaseFont/Courier>>>>"
     kids = b" ".join(b"%d 0 R" % (3 + 2 * at) for at in range(len(pages)))
     objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(pages), kids)]
     for at, lines in enumerate(pages):
         drawn = "".join(
-            f"BT /F{font} 10 Tf {left} {bottom} Td ({words}) Tj ET\n" for font, left, bottom, words in lines
+            f"BT /F{font} {(*size, 10)[0]} Tf {left} {bottom} Td ({words}) Tj ET\n"
+            for font, left, bottom, words, *size in lines
         )
         objects.append(
             b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 420 600]/Contents %d 0 R/Resources<</Font%b>>>>"
