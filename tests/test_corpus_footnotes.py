@@ -72,3 +72,15 @@ def test_digits_above_and_below_the_line_are_no_numbers_of_it(tmp_path):
     page[-1:] = [*words, (1, 140.2, at, "O wide."), page[-1]]
     text = said(made(tmp_path, "a.pdf", printed([page])))[0]
     assert "It was 10⁶ metres of H₂O wide." in text
+
+
+def test_lines_that_only_begin_in_a_typewriter_font_are_no_code(tmp_path):
+    page = drawn(PAGE_LINES * 4)
+    for at, rest in (
+        (8, "and what the keeper wrote of it that night with"),
+        (9, "and the oil that was left of it by the end of May."),
+    ):
+        page[-1:] = [(2, 40, 560 - 13 * at, "lamp_oil"), (1, 92, 560 - 13 * at, rest), page[-1]]
+    text = said(made(tmp_path, "a.pdf", printed([page, drawn(PAGE_LINES * 4, number="8")])))[0]
+    assert "```" not in text
+    assert "that night with lamp_oil and the oil" in text

@@ -16,6 +16,7 @@ REFERENCE, REFERENCE_END = "\ue0fa", "\ue0fb"  # around raised digits until it i
 GONE = "\ue0fd"  # in place of a line that belongs to the one before
 FIXED_WIDTH = 1  # flag of a font: ISO 32000, table 121
 TYPEWRITER = re.compile(r"mono|courier|consol|menlo|typewriter|cmtt|lucidaconsole|sourcecode", re.IGNORECASE)
+TYPED_SAMPLE, TYPED = 8, 0.5  # characters of a line of code, and the share of them that is in such a font
 SMALL = 0.8  # of the height of its line: a digit that is smaller stands above or below it
 RAISED = 0.02  # of the height: how far its middle is from that of the line, at least
 NOTE_SIZE = 0.93  # of the height of the text: notes are set smaller
@@ -73,7 +74,7 @@ def _line(text_page, words: str, at: int, above: Line) -> Line:
     alone = words.strip("[]() ").isdecimal() or words.strip() in ("*", "**", "***", "†", "‡")
     if alone and 0 < height < SMALL * above.height and abs(middle - above.middle) < height:
         middle, height = above.middle, above.height  # raised digits alone
-    left, step = _typed(text_page, at + len(words) - len(words.lstrip()))
+    left, step = _typed(text_page, [at + index for index, char in enumerate(words) if not char.isspace()])
     return Line(cleaned(_marked(text_page, words, at, middle, height)).strip(), left, step, height, middle)
 
 
@@ -104,6 +105,8 @@ def _marked(text_page, line: str, at: int, middle: float, height: float) -> str:
     for level, group in groupby(signs):
         size = len(list(group))
         words = line[index : index + size]
+        if level and not _is_smaller(text_page, line, at, range(index, index + size)):
+            level = ""
         number = level == "sup" and words.strip("[]()").isdecimal()
         shown = _shown(level, words) if level else words
         if shown != words and parts:  # pdfium sees a space before what stands lower
@@ -111,6 +114,19 @@ def _marked(text_page, line: str, at: int, middle: float, height: float) -> str:
         parts.append(f"{REFERENCE}{words.strip('[]()')}{REFERENCE_END}" if number else shown)
         index += size
     return "".join(parts)
+
+
+def _is_smaller(text_page, line: str, at: int, run: range) -> bool:
+    """Whether some characters are smaller than the one beside them: those of another font may be so in its height alone."""
+    beside = next(
+        (place for place in (run.start - 1, run.stop) if line[place : place + 1].strip() and place >= 0), None
+    )
+    if beside is None:
+        return True
+    heights = [
+        box[3] - box[1] for place in (run.start, beside) for box in [text_page.get_charbox(at + place, loose=True)]
+    ]
+    return heights[0] < SMALL * heights[1]
 
 
 def _shown(level: str, words: str) -> str:
@@ -131,16 +147,24 @@ def _level(text_page, index: int, middle: float, height: float) -> str:
     return "sup" if apart > 0 else "sub"
 
 
-def _typed(text_page, first: int) -> tuple[float, float]:
+def _typed(text_page, places: list[int]) -> tuple[float, float]:
     """(left edge, width of a character) of a line in a font of one width; zeros for others."""
+    if not _is_typed(text_page, places[0]):
+        return 0.0, 0.0
+    some = {places[len(places) * part // TYPED_SAMPLE] for part in range(TYPED_SAMPLE)}
+    if sum(_is_typed(text_page, place) for place in some) < TYPED * len(some):
+        return 0.0, 0.0
+    left, _, right, _ = text_page.get_charbox(places[0], loose=True)
+    return left, right - left
+
+
+def _is_typed(text_page, place: int) -> bool:
+    """Whether a character is in a font of one width."""
     from pypdfium2 import raw  # noqa: PLC0415 - a library of 8 MB for one format
 
     name, flags = ctypes.create_string_buffer(64), ctypes.c_int()
-    raw.FPDFText_GetFontInfo(text_page, first, name, len(name), flags)
-    if flags.value & FIXED_WIDTH or TYPEWRITER.search(name.value.decode(errors="replace")):
-        left, _, right, _ = text_page.get_charbox(first, loose=True)
-        return left, right - left
-    return 0.0, 0.0
+    raw.FPDFText_GetFontInfo(text_page, place, name, len(name), flags)
+    return bool(flags.value & FIXED_WIDTH or TYPEWRITER.search(name.value.decode(errors="replace")))
 
 
 def printed(lines: list[str], found: dict[str, list[Line]]) -> list[Line]:
