@@ -226,11 +226,26 @@ def test_a_page_keeps_what_stands_above_its_line_and_its_formulas(tmp_path, page
     assert said(made(tmp_path, "a.html", f"<html><body>{page}</body></html>")) == [text]
 
 
-def test_a_fictionbook_keeps_the_lines_of_code(tmp_path):
-    code = "<p><code>def f(x):</code></p>\n<p><code>    return x</code></p>"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "<p><code>def f(x):</code></p>\n<p><code>    return x</code></p>",
+        "<p><strong><code>def f(x):</code></strong></p>\n<p><emphasis><code>    return x</code></emphasis></p>",
+        "<p><code><style name='k'>def</style> f(x):</code></p><p><code>&#160;&#160;&#160; <style name='k'>return</style> x</code></p>",
+        "<p><code>def </code><code>f(x):</code></p><p><code>    </code><code>return x</code></p>",
+    ],
+)
+def test_a_fictionbook_keeps_the_lines_of_code(tmp_path, code):
     book = f"<FictionBook><book-title>A &amp; B</book-title><body><section><p>Так:</p>{code}</section></body></FictionBook>"
     card = made(tmp_path, "a.fb2", book)
     assert rows_of(card) == [{"text": "Так:\n\n```\ndef f(x):\n    return x\n```", "fields": {"title": "A & B"}}]
+
+
+def test_a_fictionbook_keeps_empty_lines_in_code_and_words_with_a_style(tmp_path):
+    code = "<p><code>a()</code></p><p><code/></p><empty-line/><p><code>  b()</code></p>"
+    words = "<p>Раз <style name='x'>два</style> три.</p><p><code>f</code> и <code>g</code></p><p><code>h</code> и <code>i</code></p>"
+    book = f"<FictionBook><body><section>{words}{code}</section></body></FictionBook>"
+    assert said(made(tmp_path, "a.fb2", book)) == ["Раз два три.\n\nf и g\n\nh и i\n\n```\na()\n\n  b()\n```"]
 
 
 def test_subtitles_lose_their_drawings_and_notes_their_front_matter_of_toml(tmp_path):
