@@ -414,3 +414,31 @@ def test_older_macros_and_tags_of_roleplay_are_names_and_turns(tmp_path):
     story = {"gamestarted": True, "prompt": "\n### Instruction:\nq\n### Response:\n", "actions": ["a"]}
     card = made(tmp_path, "b.json", json.dumps(story | {"savedsettings": settings}))
     assert said(card) == [[("user", "q"), ("assistant", "a")]]
+
+
+def test_a_question_stays_with_the_reply_behind_an_empty_one(tmp_path):
+    asked, empty, reply = (
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": "a"},
+    )
+    nothing = {"role": "user", "content": None}
+    rows = [
+        [asked, empty | {"tool_calls": []}, reply],
+        [asked, empty, asked | {"content": "r"}, reply],
+        [nothing, reply],
+        [reply, asked, reply],
+    ]
+    card = made(tmp_path, "a.jsonl", lines([{"messages": turns} for turns in rows]))
+    assert said(card) == [
+        [("user", "q"), ("assistant", "a")],
+        [("user", "r"), ("assistant", "a")],
+        [("assistant", "a"), ("user", "q"), ("assistant", "a")],
+    ]
+    assert card["reasons"] == {"empty_question": 1}
+
+
+def test_the_prompt_of_a_pair_may_be_its_context(tmp_path):
+    sides = {"chosen": {"role": "assistant", "text": "a"}, "rejected": {"role": "assistant", "text": "b"}}
+    card = made(tmp_path, "a.jsonl", lines([{"context": [{"role": "user", "text": "q"}]} | sides]))
+    assert [row["messages"] for row in rows_of(card)] == [[{"role": "user", "content": "q"}]]
