@@ -1,6 +1,7 @@
 """Tables and printed pages: other inputs of the kinds that were once read wrongly."""
 
 import base64
+import io
 import textwrap
 
 import pytest
@@ -190,3 +191,29 @@ def test_a_table_without_a_header_loses_no_first_row(tmp_path):
     asked = "Время,Как вас зовут?,Что вы думаете о маяке?\n" + "2024,Аня,Он красивый и стоит на самом берегу\n" * 3
     with pytest.raises(Exception, match="columns that are not known \\(3\\)"):
         made(tmp_path, "b.csv", asked)
+
+
+def workbook(rows):
+    import openpyxl
+
+    book, out = openpyxl.Workbook(), io.BytesIO()
+    for row in rows:
+        book.active.append(row)
+    book.save(out)
+    return out.getvalue()
+
+
+def test_columns_of_a_sheet_that_share_a_name_or_have_none_are_kept_apart(tmp_path):
+    rows = [["Вопрос", None, "Ответ", "Ответ"], ["q", "note", "a", "b"], ["r", None, 1.5, None]]
+    kept = corpus.rows(made(tmp_path, "a.xlsx", workbook(rows))["id"])
+    assert [row["messages"][1]["content"] for row in kept] == ["a", "1.5"]
+    assert [row.get("fields") for row in kept] == [{"column 2": "note", "Ответ 2": "b"}, None]
+
+
+def test_a_sheet_without_a_header_loses_no_first_row(tmp_path):
+    rows = [
+        ["Отличный товар, всем советую его.", 1],
+        ["Плохой товар и сломался сразу.", 0],
+        ["Это средний товар за эти деньги.", 1],
+    ]
+    assert said(made(tmp_path, "a.xlsx", workbook(rows))) == [text for text, _ in rows]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
-from core.corpus import encodings, schema
+from core.corpus import encodings
 from core.corpus.formats import discord, table_rows
 from core.corpus.sources import Bad, Format, Record, Source
 
@@ -16,14 +16,12 @@ SAMPLE = 200  # rows by which the columns are told
 NO_DELIMITER = "\x1f"  # of one column, whose lines may have commas
 DELIMITERS = ",;\t|"
 EXCEL = re.compile(r"sep=([,;\t|])?", re.IGNORECASE)  # the first line tells Excel the delimiter
-KINDS = ("ask", "input", "answer", "text", "system", "messages", "role")
-KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"} - {"q", "a"}
 
 
 def claims(source: Source, head: str) -> bool:
     named = source.name.lower().removesuffix(".gz").removesuffix(".zst").endswith((".csv", ".tsv"))
     delimiter, header = _dialect(head)
-    known = sum(cell.strip().strip('"').lower() in KNOWN for cell in header)
+    known = sum(cell.strip().strip('"').lower() in table_rows.KNOWN for cell in header)
     if len(header) == 1:
         return named and (known == 1 or len(head.split("\n")) > 1)
     if known >= 2 or (known and named) or named:
@@ -48,12 +46,10 @@ def _records(source: Source) -> Iterator[Record | Bad]:
     if sample and EXCEL.fullmatch("".join(sample[0])):
         first.remove(next(row for row in first if isinstance(row, _Cells)))
         del sample[0]
-    has_header = (
-        not sample or any(cell.strip().lower() in KNOWN for cell in sample[0]) or table_rows.is_header(sample[0])
-    )
+    has_header = not sample or table_rows.is_header(sample[0])
     header = _without_end(sample[0], sample[1:]) if sample else []
     shape = table_rows.shape(header, sample[has_header:], delimiter)
-    names = _names(header if has_header else [""] * len(header), shape.numbers)
+    names = table_rows.named(header if has_header else [""] * len(header), shape.numbers)
     for row in chain(first, rows):
         if isinstance(row, Bad):
             yield row
@@ -68,16 +64,6 @@ def _without_end(header: list[str], rows: list[list[str]]) -> list[str]:
     while header and not header[-1].strip() and not any("".join(cells[len(header) - 1 :]).strip() for cells in rows):
         header = header[:-1]
     return header
-
-
-def _names(header: list[str], numbers: frozenset[int]) -> list[str]:
-    """The name of each column, "" for numbers of rows that have none; a name that is there already gets a number."""
-    names: list[str] = []
-    for at, cell in enumerate(header):
-        name = cell.strip().strip("\ufeff") or ("" if at in numbers else f"column {at + 1}")
-        count = sum(re.fullmatch(rf"{re.escape(name)}(?: \d+)?", other) is not None for other in names)
-        names.append(f"{name} {count + 1}" if name and name in names else name)
-    return names
 
 
 def _record(row: "_Cells", names: list[str], shape: table_rows.Shape) -> Record | Bad:

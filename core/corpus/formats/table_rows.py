@@ -3,9 +3,13 @@
 import re
 from typing import NamedTuple
 
+from core.corpus import schema
+
 SPACED = 0.25  # share of a column's cells with a space before them, from which on it stands for nothing
 NUMERIC = 0.9  # least share of numbers among the cells of a column of numbers
 FEWEST = 2  # rows by which a column is told
+KINDS = ("ask", "input", "answer", "text", "system", "messages", "role")
+KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"} - {"q", "a"}
 _NUMBER = re.compile(r"\s*[-+]?[\d\s]*[.,]?\d+(?:e[-+]?\d+)?\s*%?", re.IGNORECASE)
 _SENTENCE = re.compile(r"\S+\s+\S+\s+\S.*[.!…]\s*|.{120,}", re.DOTALL)
 
@@ -33,8 +37,18 @@ def shape(header: list[str], rows: list[list[str]], delimiter: str) -> Shape:
 
 
 def is_header(cells: list[str]) -> bool:
-    """Whether the first row of a table may name its columns: no cell is a sentence."""
-    return not any(map(_SENTENCE.fullmatch, cells))
+    """Whether the first row of a table may name its columns: one has a name that is known, or no cell is a sentence."""
+    return any(cell.strip().lower() in KNOWN for cell in cells) or not any(map(_SENTENCE.fullmatch, cells))
+
+
+def named(header: list[str], numbers: frozenset[int]) -> list[str]:
+    """The name of each column, "" for numbers of rows that have none; a name that is there already gets a number."""
+    names: list[str] = []
+    for at, cell in enumerate(header):
+        name = cell.strip().strip("\ufeff") or ("" if at in numbers else f"column {at + 1}")
+        count = sum(re.fullmatch(rf"{re.escape(name)}(?: \d+)?", other) is not None for other in names)
+        names.append(f"{name} {count + 1}" if name and name in names else name)
+    return names
 
 
 def fitted(cells: list[str], shape: Shape, quoted: bool) -> list[str] | None:
