@@ -112,6 +112,7 @@ def test_words_before_the_marks_are_the_system_turn(tmp_path):
         "<|im_start|>user\nтолько вопрос<|im_end|>",
         "Use ### Human: before the question.",
         "[/INST] begins the reply of [INST].",
+        "Use this:\n\n### Instruction:\n{question}\n\n### Response:\n",
     ],
 )
 def test_a_text_about_templates_stays_a_text(tmp_path, text):

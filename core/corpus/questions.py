@@ -9,6 +9,7 @@ from core.corpus.sources import Bad, Record
 
 CHOICES = ("choices", "options", "варианты")
 COLUMNS = re.compile(r"(?:(?:option|choice|вариант)[ _-]?)?([a-h]|[1-8])")  # of one choice each
+FEWEST = 4  # columns of a question with an answer and two choices
 LETTER = re.compile(r"\(?([A-Ha-h])[).:]\s*")  # before the words of a choice
 NO_INPUT = ("<noinput>", "<no input>", "noinput", "no input", "n/a", "none", "null", "nan")  # in Alpaca's second column
 
@@ -50,6 +51,8 @@ def _choices(value: dict) -> list[tuple[str, str]]:
     """(label, words) of each choice that a record has; none of a record without."""
     names = {turn_lists.plain(key): key for key in value}
     key = next((names[name] for name in CHOICES if name in names), None)
+    if key is None and len(names) < FEWEST:
+        return []
     if key is None:
         found = [(match[1], value[key]) for name, key in names.items() if (match := COLUMNS.fullmatch(name))]
     else:

@@ -51,7 +51,8 @@ def read(row: dict, notes: list[str]) -> dict:
     if roles[:1] == ["system"]:
         roles = roles[1:]
     takes_turns = all(one != other for one, other in pairwise(roles)) and "system" not in roles
-    if roles[:1] != ["user"] or "assistant" not in roles or not takes_turns:
+    whole = takes_turns and all(turn["content"] for turn in messages)
+    if roles[:1] != ["user"] or "assistant" not in roles or not whole:
         return row
     notes.append("template_read")
     return {"messages": messages} | {key: value for key, value in row.items() if key != "text"}
