@@ -43,10 +43,12 @@ def seeds():
     letter = io.BytesIO()
     with zipfile.ZipFile(letter, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", f"<w:document><w:p><w:t>{text}</w:t></w:p></w:document>")
+    cells = [{"cell_type": "code", "source": ["x = 1\n"], "outputs": []}, {"cell_type": "markdown", "source": text}]
+    notebook = json.dumps({"cells": cells, "nbformat": 4}, ensure_ascii=False)
     note = ">[!nexus_user] **User** - x\n> вопрос\n<!-- UID: 1 -->\n>[!nexus_agent] **A**\n> ответ\n<!-- UID: 2 -->\n"
     files = {name: data if isinstance(data, bytes) else data.encode() for name, data in samples.CHATS.items()}
     return files | {
-        "text.txt": text.encode(), "text.cp1251": text.encode("cp1251"), "note.md": note.encode(),
+        "notebook.ipynb": notebook.encode(), "text.txt": text.encode(), "text.cp1251": text.encode("cp1251"), "note.md": note.encode(),
         "vault.md": b"---\ntitle: x\n---\n# a\n[[b|c]] ```\n" + text.encode(), "chats.zip": out.getvalue(),
         "book.epub": book.getvalue(), "letter.docx": letter.getvalue(), "text.gz": gzip.compress(text.encode()),
         "page.html": f"<html><body><p>{text}</p></body></html>".encode(), "doc.pdf": pdf(),

@@ -154,6 +154,36 @@ def test_slides_are_read_in_their_order_with_their_notes(tmp_path):
     assert said(card) == ["# Второй\n\nраз\nдва\n\nА | Б\n\nСказать: да\n\n# Десятый"]
 
 
+def test_the_body_of_a_slide_is_a_list_where_its_master_or_layout_says_so(tmp_path):
+    def shape(place, *paragraphs):
+        words = "".join(f"<a:p><a:r><a:t>{text}</a:t></a:r></a:p>" for text in paragraphs)
+        return f"<p:sp><p:nvSpPr><p:nvPr>{place}</p:nvPr></p:nvSpPr><p:txBody>{words}</p:txBody></p:sp>"
+
+    def links(kind, name):
+        return f'<Relationships><Relationship Id="r" Target="../{kind}/{name}.xml"/></Relationships>'
+
+    plain = '<p:ph type="body" idx="2"/>'
+    layout = f"<p:sp><p:nvPr>{plain}</p:nvPr><p:txBody><a:lstStyle><a:lvl1pPr><a:buNone/></a:lvl1pPr></a:lstStyle></p:txBody></p:sp>"
+    body = [
+        shape('<p:ph idx="1"/>', "раз", "два"),
+        shape(plain, "три", "четыре"),
+        shape('<p:ph idx="3"/>', "один абзац"),
+    ]
+    code = ["for at in days:", "    burn(at)", "    oil = 2"]
+    data = archive([
+        ("ppt/presentation.xml", "<p/>"),
+        ("ppt/slides/slide1.xml", f"<p:sld {SLIDE}>{''.join(body)}{shape('', *code)}{shape('', 'просто', 'строки')}</p:sld>"),
+        ("ppt/slides/_rels/slide1.xml.rels", links("slideLayouts", "slideLayout2")),
+        ("ppt/slideLayouts/slideLayout2.xml", f"<p:sldLayout {SLIDE}>{layout}</p:sldLayout>"),
+        ("ppt/slideLayouts/_rels/slideLayout2.xml.rels", links("slideMasters", "slideMaster1")),
+        ("ppt/slideMasters/slideMaster1.xml", '<p:bodyStyle><a:lvl1pPr><a:buChar char="•"/></a:lvl1pPr></p:bodyStyle>'),
+    ])  # fmt: skip
+    lines = "\n".join(code)
+    assert said(made(tmp_path, "a.pptx", data)) == [
+        f"- раз\n- два\n\nтри\nчетыре\n\nодин абзац\n\n```\n{lines}\n```\n\nпросто\nстроки"
+    ]
+
+
 def test_rtf_is_read_in_its_own_code_page(tmp_path):
     words = "".join(f"\\'{byte:02x}" for byte in "Привет".encode("cp1251"))
     data = "{\\rtf1\\ansi\\ansicpg1251\\deff0{\\fonttbl{\\f0\\fcharset204 Arial;}}{\\info{\\title x}}\\f0 " + words + ", \\b мир\\b0!\\par \\u1041?\\u1086?\\u1088?\\par}"  # fmt: skip

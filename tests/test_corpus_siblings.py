@@ -185,11 +185,26 @@ def test_lines_of_a_file_in_several_old_encodings_are_told_apart(tmp_path):
     [
         ("Zażółć gęślą jaźń, źdźbło trawy.", "cp1250"),
         ("Été déjà vu, garçon à Paris.", "cp1252"),
+        ("Zażółć gęślą jaźń, źdźbło trawy.", "iso8859_2"),
+        (
+            "Zażółć gęślą jaźń, źdźbło trawy. Latarnik napisał w dzienniku. Źródło światła. Świt i śnieg, łąka.",
+            "iso8859_2",
+        ),
+        ("أشعل حارس المنارة المصباح وكتب في يومياته عن الريح.", "cp1256"),
         ("これはテストです。日本語の文章を書いています。", "shift_jis"),
+        ("東京都は五日、新型感染症対策本部会議を開催した。", "shift_jis"),
+        ("人工知能のモデルを学習させるには大量のデータが必要です。", "euc_jp"),
+        ("人工知能のモデルを学習させるには大量のデータが必要です。", "iso2022_jp"),
+        ("人工智能模型需要大量数据。用户可以在自己的电脑上训练模型。", "gb18030"),
+        ("春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。", "gbk"),
+        ("台北市政府昨日召開記者會，宣布捷運票價調整方案。", "big5"),
+        ("옛날 옛적에 호랑이가 담배 피우던 시절, 어느 산골 마을에 나무꾼이 살았습니다.", "euc_kr"),
     ],
 )
 def test_a_short_text_in_another_old_encoding_is_read(tmp_path, text, encoding):
     assert said(made(tmp_path, "a.txt", text.encode(encoding))) == [text]
+    row = json.dumps({"prompt": "q", "completion": f"{text} \\"}, ensure_ascii=False)
+    assert said(made(tmp_path, "a.jsonl", row.encode(encoding))) == [[("user", "q"), ("assistant", f"{text} \\")]]
 
 
 @pytest.mark.parametrize(
@@ -211,11 +226,26 @@ def test_a_page_keeps_what_stands_above_its_line_and_its_formulas(tmp_path, page
     assert said(made(tmp_path, "a.html", f"<html><body>{page}</body></html>")) == [text]
 
 
-def test_a_fictionbook_keeps_the_lines_of_code(tmp_path):
-    code = "<p><code>def f(x):</code></p>\n<p><code>    return x</code></p>"
+@pytest.mark.parametrize(
+    "code",
+    [
+        "<p><code>def f(x):</code></p>\n<p><code>    return x</code></p>",
+        "<p><strong><code>def f(x):</code></strong></p>\n<p><emphasis><code>    return x</code></emphasis></p>",
+        "<p><code><style name='k'>def</style> f(x):</code></p><p><code>&#160;&#160;&#160; <style name='k'>return</style> x</code></p>",
+        "<p><code>def </code><code>f(x):</code></p><p><code>    </code><code>return x</code></p>",
+    ],
+)
+def test_a_fictionbook_keeps_the_lines_of_code(tmp_path, code):
     book = f"<FictionBook><book-title>A &amp; B</book-title><body><section><p>Так:</p>{code}</section></body></FictionBook>"
     card = made(tmp_path, "a.fb2", book)
     assert rows_of(card) == [{"text": "Так:\n\n```\ndef f(x):\n    return x\n```", "fields": {"title": "A & B"}}]
+
+
+def test_a_fictionbook_keeps_empty_lines_in_code_and_words_with_a_style(tmp_path):
+    code = "<p><code>a()</code></p><p><code/></p><empty-line/><p><code>  b()</code></p>"
+    words = "<p>Раз <style name='x'>два</style> три.</p><p><code>f</code> и <code>g</code></p><p><code>h</code> и <code>i</code></p>"
+    book = f"<FictionBook><body><section>{words}{code}</section></body></FictionBook>"
+    assert said(made(tmp_path, "a.fb2", book)) == ["Раз два три.\n\nf и g\n\nh и i\n\n```\na()\n\n  b()\n```"]
 
 
 def test_subtitles_lose_their_drawings_and_notes_their_front_matter_of_toml(tmp_path):
@@ -354,7 +384,7 @@ def test_a_message_that_is_waited_for_is_none(tmp_path):
         ({"conversation": [{"system": "s", "input": "q", "output": "a"}]}, [("system", "s"), ("user", "q"), ("assistant", "a")]),
         ({"conversation": [{"human": "q", "assistant": "a"}]}, [("user", "q"), ("assistant", "a")]),
         ({"instruction": "q", "output": ["a", "worse"]}, [("user", "q"), ("assistant", "a")]),
-        ({"question": "q", "choices": ["x", "a"], "answer": 1}, [("user", "q"), ("assistant", "a")]),
+        ({"question": "q", "choices": ["x", "a"], "answer": 1}, [("user", "q\n\nx\na"), ("assistant", "a")]),
         (
             {"message_tree_id": "1", "prompt": {"text": "q", "role": "prompter", "replies": [
                 {"text": "b", "role": "assistant", "rank": 1}, {"text": "a", "role": "assistant", "rank": 0, "replies": []},
@@ -384,3 +414,31 @@ def test_older_macros_and_tags_of_roleplay_are_names_and_turns(tmp_path):
     story = {"gamestarted": True, "prompt": "\n### Instruction:\nq\n### Response:\n", "actions": ["a"]}
     card = made(tmp_path, "b.json", json.dumps(story | {"savedsettings": settings}))
     assert said(card) == [[("user", "q"), ("assistant", "a")]]
+
+
+def test_a_question_stays_with_the_reply_behind_an_empty_one(tmp_path):
+    asked, empty, reply = (
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": ""},
+        {"role": "assistant", "content": "a"},
+    )
+    nothing = {"role": "user", "content": None}
+    rows = [
+        [asked, empty | {"tool_calls": []}, reply],
+        [asked, empty, asked | {"content": "r"}, reply],
+        [nothing, reply],
+        [reply, asked, reply],
+    ]
+    card = made(tmp_path, "a.jsonl", lines([{"messages": turns} for turns in rows]))
+    assert said(card) == [
+        [("user", "q"), ("assistant", "a")],
+        [("user", "r"), ("assistant", "a")],
+        [("assistant", "a"), ("user", "q"), ("assistant", "a")],
+    ]
+    assert card["reasons"] == {"empty_question": 1}
+
+
+def test_the_prompt_of_a_pair_may_be_its_context(tmp_path):
+    sides = {"chosen": {"role": "assistant", "text": "a"}, "rejected": {"role": "assistant", "text": "b"}}
+    card = made(tmp_path, "a.jsonl", lines([{"context": [{"role": "user", "text": "q"}]} | sides]))
+    assert [row["messages"] for row in rows_of(card)] == [[{"role": "user", "content": "q"}]]

@@ -67,3 +67,77 @@ def test_messages_of_threads_have_their_words_in_values(tmp_path):
         for role, words in TURNS
     ]
     assert said(made(tmp_path, "a.jsonl", lines(rows))) == [TURNS]
+
+
+OWN_LINES = {  # what WhatsApp writes itself, by language
+    "de": "<Medien ausgeschlossen>|Diese Nachricht wurde gelöscht.|Du hast diese Nachricht gelöscht.|Verpasster Sprachanruf|"
+    "IMG-20240312-WA0001.jpg (Datei angehängt)|Standort: https://maps.google.com/?q=52.5,13.4|Bild weggelassen|"
+    "vertrag.pdf • 2 Seiten Dokument weggelassen|Warte auf diese Nachricht. Dies kann einen Moment dauern.",
+    "fr": "<Médias omis>|Ce message a été supprimé|Vous avez supprimé ce message|Appel vocal manqué|IMG-1.jpg (fichier joint)|"
+    "image absente|vidéo omise|En attente de ce message. Cela peut prendre du temps.",
+    "es": "<Multimedia omitido>|Se eliminó este mensaje.|Eliminaste este mensaje|Videollamada perdida|Llamada de voz perdida|"
+    "a.pdf (archivo adjunto)|imagen omitida|Ubicación: https://maps.google.com/?q=1.5,-2|Esperando este mensaje. Esto puede tomar tiempo.",
+    "ru": "<Без медиафайлов>|Вы удалили это сообщение|Сообщение удалено|Пропущенный вызов|Аудиозвонок, 3 мин|фото.jpg (файл добавлен)",
+    "en": "<Media omitted>|You deleted this message|Voice call, 3 min|Missed group video call|a.pdf • 3 pages document omitted",
+}  # fmt: skip
+EDITED = ("Diese Nachricht wurde bearbeitet.", "Ce message a été modifié", "Se editó este mensaje.")
+DATES = {
+    "de": "12.03.24, 14:{minute:02} - {said}",
+    "de on iOS": "[12.03.24, 14:{minute:02}:11] {said}",
+    "fr": "12/03/2024 à 14:{minute:02} - {said}",
+    "fr on iOS": "[12/03/2024 14:{minute:02}:11] {said}",
+    "es": "12/3/24, 14:{minute:02} - {said}",
+    "es on iOS": "[12/3/24, 2:{minute:02}:11\u202fp.\u00a0m.] {said}",
+}
+
+
+@pytest.mark.parametrize("language", OWN_LINES)
+def test_what_whatsapp_writes_itself_is_nobodys_reply(tmp_path, language):
+    own = OWN_LINES[language].split("|")
+    words = [("Anna", "привет"), *(("Bernd", line) for line in own), ("Bernd", f"и тебе ❤ <{EDITED[0]}>")]
+    said_at = [DATES["de"].format(minute=at, said=f"{who}: {line}") for at, (who, line) in enumerate(words)]
+    card = made(tmp_path, "chat.txt", "\n".join(said_at))
+    assert (said(card), sum(card["repairs"].values())) == ([TURNS], len(own))
+
+
+@pytest.mark.parametrize("edited", EDITED)
+@pytest.mark.parametrize("form", DATES.values(), ids=DATES)
+def test_whatsapp_chats_of_other_languages_are_chats(tmp_path, form, edited):
+    said_at = [f"Anna : привет <{edited}>", "Bernd : и тебе ❤", 'Anna hat „Foo: bar“ zu "x: y" geändert']
+    text = "\n".join(form.format(minute=at, said=words) for at, words in enumerate(said_at))
+    assert said(made(tmp_path, "chat.txt", text)) == [TURNS]
+
+
+def test_people_speak_of_what_was_deleted(tmp_path):
+    words = ["Anna: diese Nachricht wurde gelöscht, warum?", "Bernd: image absente de la page", "Anna: <3", "Bernd: ok"]
+    text = "\n".join(DATES["de"].format(minute=at, said=line) for at, line in enumerate(words))
+    assert [words for _, words in said(made(tmp_path, "chat.txt", text))[0]] == [
+        line.split(": ", 1)[1] for line in words
+    ]
+
+
+def discord_message(number, who, words, mentions=()):
+    names = {"1": ("anya", "Аня"), "2": ("borya", "Боря"), "3": ("vasya", None)}
+    people = {key: {"id": key, "name": name, "nickname": nick} for key, (name, nick) in names.items()}
+    author = people[who] | {"isBot": False, "roles": [{"id": "7", "name": "смотрители"}]}
+    at = f"2024-03-12T14:0{number}:00+03:00"
+    return {
+        **{"id": f"9{number}", "type": "Default", "timestamp": at, "content": words, "author": author},
+        "mentions": [people[key] for key in mentions],
+    }
+
+
+def test_mentions_in_discord_are_names(tmp_path):
+    said_by_anya = "Привет <@2> и <@!3>, <@&7>! Глянь <#5> и <#6>, <:kek:12> <a:wow:13>, </ban:14> <@99>"
+    messages = [discord_message(1, "1", said_by_anya, mentions=("3",)), discord_message(2, "2", "<@1> да")]
+    export = {"guild": {"id": "4"}, "channel": {"id": "5", "name": "маяк"}, "messages": messages, "messageCount": 2}
+    turns = [
+        ("user", "Привет @Боря и @vasya, @смотрители! Глянь #маяк и #6, :kek: :wow:, /ban @99"),
+        ("assistant", "@Аня да"),
+    ]
+    assert said(made(tmp_path, "a.json", json.dumps(export))) == [turns]
+    table = (
+        "AuthorID,Author,Date,Content,Attachments,Reactions\n"
+        '1,Аня,2024-03-12T14:05:00.0000000+03:00,"Привет <@2>",,\n2,Боря#1234,2024-03-12T14:06:00+03:00,<@1> да,,\n'
+    )
+    assert said(made(tmp_path, "a.csv", table)) == [[("user", "Привет @Боря"), ("assistant", "@Аня да")]]

@@ -1,6 +1,7 @@
 """Tables and printed pages: other inputs of the kinds that were once read wrongly."""
 
 import base64
+import io
 import textwrap
 
 import pytest
@@ -40,13 +41,14 @@ def test_the_only_column_of_words_is_the_text_of_a_table(tmp_path):
 
 
 def printed(pages):
-    """A PDF of pages of (font, left, bottom, words)."""
+    """A PDF of pages of (font, left, bottom, words), or of these and a size in points."""
     fonts = b"<</F1<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>/F2<</Type/Font/Subtype/Type1/BaseFont/Courier>>>>"
     kids = b" ".join(b"%d 0 R" % (3 + 2 * at) for at in range(len(pages)))
     objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Count %d/Kids[%b]>>" % (len(pages), kids)]
     for at, lines in enumerate(pages):
         drawn = "".join(
-            f"BT /F{font} 10 Tf {left} {bottom} Td ({words}) Tj ET\n" for font, left, bottom, words in lines
+            f"BT /F{font} {(*size, 10)[0]} Tf {left} {bottom} Td ({words}) Tj ET\n"
+            for font, left, bottom, words, *size in lines
         )
         objects.append(
             b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 420 600]/Contents %d 0 R/Resources<</Font%b>>>>"
@@ -135,3 +137,83 @@ def test_wrapped_lines_with_an_empty_one_behind_each_are_paragraphs(tmp_path):
     assert said(made(tmp_path, "a.txt", book)) == ["\n\n".join([paragraph.strip()] * 3)]
     verse = "\n\n".join(["Мороз и солнце; день чудесный!", "Ещё ты дремлешь, друг прелестный —"] * 8)
     assert said(made(tmp_path, "b.txt", verse)) == [verse]
+
+
+@pytest.mark.parametrize(
+    ("table", "rows"),
+    [
+        ("id,text,label\n1,Отличный товар, всем советую,1\n2,Плохо,0\n3,Так, себе, товар,0\n", [["Отличный товар, всем советую", "1"], ["Плохо", "0"], ["Так, себе, товар", "0"]]),
+        ("id,text,label\n1,раз,два,1\n2,Плохо,0\n3,Хорошо,1\n", [["раз,два", "1"], ["Плохо", "0"], ["Хорошо", "1"]]),
+        ("id,text,label,note\n1,Хорошо, всем советую,1\n2,Плохо,0,\n3,Ещё, раз,0,х\n4,Да, нет,1,\n5,Нет,1,\n", [["Хорошо, всем советую", "1"], ["Плохо", "0"], ["Ещё, раз", "0"], ["Да, нет", "1"], ["Нет", "1"]]),
+        ("date;text\n1.1.24;Ветер; волны\n2.1.24;Штиль\n", [["Ветер; волны", None], ["Штиль", None]]),
+    ],
+    ids=["a space behind", "the only words", "a cell is missing too", "semicolons"],
+)  # fmt: skip
+def test_a_text_with_commas_that_nobody_quoted_is_whole(tmp_path, table, rows):
+    card = made(tmp_path, "a.csv", table)
+    kept = corpus.rows(card["id"])
+    assert [[row["text"], row["fields"].get("label")] for row in kept] == rows
+    assert card["repairs"]["cells_joined"] == sum("," in row[0] or ";" in row[0] for row in rows)
+
+
+def test_pairs_of_sentences_with_commas_are_pairs(tmp_path):
+    table = "prompt,completion\nHello, how are you?,I am fine\nWhat is it?,A lamp, of course\n"
+    assert said(made(tmp_path, "a.csv", table)) == [
+        [("user", "Hello, how are you?"), ("assistant", "I am fine")],
+        [("user", "What is it?"), ("assistant", "A lamp, of course")],
+    ]
+
+
+@pytest.mark.parametrize(
+    "row", ["q,a,b", 'x "q", then,a', "q, a, b"], ids=["no space", "quotes beside it", "nobody knows"]
+)
+def test_a_row_with_too_many_cells_is_set_aside_where_nobody_knows_which_are_one(tmp_path, row):
+    header = "question,answer\n" if row != "q, a, b" else "question, answer\n"
+    card = made(tmp_path, "a.csv", f"{header}{row}\nq2,b\n")
+    assert (len(said(card)), card["reasons"]) == (1, {"too_many_cells": 1})
+
+
+def test_a_row_whose_cells_have_moved_is_set_aside(tmp_path):
+    table = "id,text,label\n" + "1,Плохо,0\n" * 10 + "3,Раз,два три\n"
+    card = made(tmp_path, "a.csv", table)
+    assert (len(said(card)), card["reasons"]) == (10, {"cells_moved": 1})
+
+
+def test_columns_of_one_name_or_none_are_kept_apart(tmp_path):
+    rows = corpus.rows(made(tmp_path, "a.csv", "question,answer,answer,\nq,a,b,note\nq2,b,c,\n")["id"])
+    assert [row["messages"][1]["content"] for row in rows] == ["a", "b"]
+    assert [row["fields"] for row in rows] == [{"answer 2": "b", "column 4": "note"}, {"answer 2": "c"}]
+
+
+def test_a_table_without_a_header_loses_no_first_row(tmp_path):
+    texts = ["Отличный товар, всем советую его.", "Плохой товар и сломался сразу.", "Нормальный товар за эти деньги."]
+    assert said(made(tmp_path, "a.csv", "".join(f'"{text}",{at}\n' for at, text in enumerate(texts)))) == texts
+    asked = "Время,Как вас зовут?,Что вы думаете о маяке?\n" + "2024,Аня,Он красивый и стоит на самом берегу\n" * 3
+    with pytest.raises(Exception, match="columns that are not known \\(3\\)"):
+        made(tmp_path, "b.csv", asked)
+
+
+def workbook(rows):
+    import openpyxl
+
+    book, out = openpyxl.Workbook(), io.BytesIO()
+    for row in rows:
+        book.active.append(row)
+    book.save(out)
+    return out.getvalue()
+
+
+def test_columns_of_a_sheet_that_share_a_name_or_have_none_are_kept_apart(tmp_path):
+    rows = [["Вопрос", None, "Ответ", "Ответ"], ["q", "note", "a", "b"], ["r", None, 1.5, None]]
+    kept = corpus.rows(made(tmp_path, "a.xlsx", workbook(rows))["id"])
+    assert [row["messages"][1]["content"] for row in kept] == ["a", "1.5"]
+    assert [row.get("fields") for row in kept] == [{"column 2": "note", "Ответ 2": "b"}, None]
+
+
+def test_a_sheet_without_a_header_loses_no_first_row(tmp_path):
+    rows = [
+        ["Отличный товар, всем советую его.", 1],
+        ["Плохой товар и сломался сразу.", 0],
+        ["Это средний товар за эти деньги.", 1],
+    ]
+    assert said(made(tmp_path, "a.xlsx", workbook(rows))) == [text for text, _ in rows]

@@ -91,7 +91,7 @@ LATIN = """
 accelerate AdamW Adaptation Add Admin all all-linear alpaca alpha Apple Arrow arXiv assistant auto axolotl Base
 beta bitsandbytes c capability chat Chat chosen code Completion compute config Connect Connection Connections
 Ctrl+C cuBLAS Custom d Direct Discord DoRA dpo dropout Dropout e Endpoint Enter Esc estimate-memory Excel Face
-flash flash-attn flash-linear-attention FlashAttention Google Gradio grid Hub Hugging Id id import Intel Kahneman-Tversky kto learn Liger
+flash flash-attn flash-linear-attention FlashAttention Google Gradio grid Hub Hugging Id id import Intel Jupyter Kahneman-Tversky kto learn Liger
 liger-kernel Lines Llama log-softmax LoRA LoRA+ loss Loss Low-Rank m man Markdown merged messages Mistral mix
 Modelfile n NEFTune Nexus Odds offline Ollama Open OpenAI openai-compat-endpoint OpenAI-compatible optim Optimization orpo packing
 paged Parquet peft pissa PowerPoint precision preference Preference prompt Python python PyTorch QLoRA Qwen r rank Ratio

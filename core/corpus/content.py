@@ -60,10 +60,8 @@ def _text_of_part(part: dict) -> object:
 
 
 def _part(part: object, notes: list[str]) -> str:
-    if isinstance(part, str):
-        return part
     if not isinstance(part, dict):
-        return ""
+        return part if isinstance(part, str) else json.dumps(part) if isinstance(part, (int, float)) else ""
     kind = str(part.get("type") or "")
     text = _text_of_part(part)
     if isinstance(part.get("audio"), dict):
@@ -78,6 +76,13 @@ def _part(part: object, notes: list[str]) -> str:
         return part["content"]
     if kind == "refusal" and isinstance(part.get("refusal"), str):
         return part["refusal"]
+    _check_lost(part, kind)
+    return ""
+
+
+def _check_lost(part: dict, kind: str) -> None:
+    """Refuse a part that says something which is no text."""
     if kind and kind != "text":
         raise Unfit("part_without_text", kind)
-    return ""
+    if not kind and any(part.values()):
+        raise Unfit("nested_field", ", ".join(map(str, part))[:60])

@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from charset_normalizer import from_bytes
 
-from core.corpus import russian_bigrams
+from core.corpus import east_asian, russian_bigrams
 from core.corpus.sources import Source
 
 RUSSIAN = ("cp1251", "koi8-r", "cp866", "mac-cyrillic")
@@ -62,7 +62,7 @@ def detect(source: Source) -> str:
     for mark, name in BOMS:
         if head.startswith(mark):
             return name
-    if (name := _utf16_without_bom(head)) is not None:
+    if name := _utf16_without_bom(head) or east_asian.of_seven_bits(head):
         return name
     broken = _broken_lines(source)
     if broken is None:
@@ -88,19 +88,25 @@ def _utf8_places(raw: bytes) -> tuple[int, int]:
 
 def guess(sample: bytes) -> str:
     """The old eight-bit encoding in which these bytes read best."""
-    if russian := _russian(sample):
-        return russian
+    if found := east_asian.of(sample) or _russian(sample):
+        return found
     beyond_ascii = len(sample) - len(sample.translate(None, _BEYOND_ASCII))
     # Second bytes of Chinese and Japanese characters may be ASCII as well, but hardly anything else is.
     latin = 2 * len(_IN_LATIN.findall(sample)) > len(_RUN.findall(sample)) and beyond_ascii < 0.4 * len(sample)
     if latin and beyond_ascii < TELLING:
-        signs, others = (len(_SIGN_IN_WORD.findall(sample.decode(name, errors="replace"))) for name in LATIN[:2])
-        return LATIN[1] if others < signs else LATIN[0]
+        return _with_fewest_signs(sample, (*LATIN[:2], "iso8859_2"))
     if beyond_ascii < PROVES:  # a stray byte or two
         return "utf-8"
     # A second opinion for other languages.
     best = from_bytes(sample[:SAMPLE_BYTES], cp_isolation=LATIN if latin else None, cp_exclusion=NOT_BY_GUESS).best()
+    if best and best.encoding == "cp1250":  # and ISO 8859-2 differ in a few letters alone
+        return _with_fewest_signs(sample, ("cp1250", "iso8859_2"))
     return best.encoding if best and best.encoding not in ("utf_8", "ascii") else "cp1252"
+
+
+def _with_fewest_signs(sample: bytes, names: tuple[str, ...]) -> str:
+    """The encoding in which the fewest signs stand inside words; of equals the first."""
+    return min(names, key=lambda name: len(_SIGN_IN_WORD.findall(sample.decode(name, errors="replace"))))
 
 
 def _russian(data: bytes) -> str:

@@ -20,7 +20,7 @@ def guess(names: dict, value: dict) -> dict | None:
     mapping = {"schema": "preference", "chosen": chosen, "rejected": rejected}
     if (system := turn_lists.first(names, "system")) is not None:
         mapping["system"] = system
-    prompt = turn_lists.first(names, "ask") or names.get("input")
+    prompt = turn_lists.first(names, "ask") or turn_lists.first(names, "input")
     if prompt is not None:
         more = [names[name] for name in turn_lists.NAMES["input"] if name in names and names[name] != prompt]
         return mapping | {"ask": [prompt, *more[:1]]}

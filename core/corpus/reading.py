@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from core import process
-from core.corpus import archives, hub, mojibake, personal, schema, sources, text_columns, turns
-from core.corpus.formats import detection
+from core.corpus import archives, hub, mojibake, personal, schema, sources, templated, text_columns, turns
+from core.corpus.formats import detection, turn_rows
 from core.corpus.formats.notes import NEXUS, conversation_of, joined
 from core.corpus.sources import Bad, Record, Source
 
@@ -126,6 +126,8 @@ def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
         try:
             mapping = options.mapping or (text_columns.mapping(record.value, text) if text else None)
             row = schema.convert(record.value, mapping, options.roles, notes)
+            if "text" in row and file.format in turn_rows.FORMATS and options.mapping is None:
+                row = templated.read(row, notes)
             if notes:
                 record = record._replace(repairs=(*record.repairs, *notes))
             if record.repairs or options.replace_personal or not _is_normal(row):
@@ -139,7 +141,7 @@ def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
 
 
 def _repaired_row(row: dict, record: Record, name: str, options: Options, repairer: mojibake.Repairer) -> Row:
-    repairs, before, after = list(record.repairs), record.before, record.after
+    repairs, before, after, nothing_asked = list(record.repairs), record.before, record.after, False
     if options.repair_text:
         row, lines, *example = _repaired(row, repairer)
         before, after = (before, after) if before else example
@@ -147,10 +149,13 @@ def _repaired_row(row: dict, record: Record, name: str, options: Options, repair
     if "lone_surrogate" not in repairs and any("\ufffd" in text for text in turns.texts(row)):
         repairs.append("characters_lost")
     if options.repair_turns and "messages" in row:
+        nothing_asked = any(turn["role"] == "user" and not turn["content"].strip() for turn in row["messages"])
         row, done = turns.repair_row(row)
         repairs += done
     if "messages" in row and not any(map(turns.is_learned, row.get("chosen") or turns.as_chat(row)["messages"])):
         raise schema.Unfit("no_reply")
+    if nothing_asked and all(turn["role"] != "user" for turn in row["messages"]):
+        raise schema.Unfit("empty_question")
     if options.replace_personal:
         row, count = _without_personal(row)
         repairs += ["personal_replaced"] * count

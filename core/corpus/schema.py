@@ -1,6 +1,6 @@
 """From a record with any field names to the one normal row: `messages` with role and content, or `text`."""
 
-from core.corpus import content, preferences, turn_lists
+from core.corpus import content, preferences, questions, turn_lists
 from core.corpus.content import Unfit as Unfit
 from core.corpus.turn_lists import NAMES, ROLE_OF
 from core.corpus.turn_lists import first as _first
@@ -22,7 +22,9 @@ def guess(value: object) -> dict:
     if not isinstance(value, dict):
         return {"schema": ""}
     names = {_plain(key): key for key in value if value[key] is not None or _plain(key) != "chosen"}
-    return preferences.guess(names, value) or _guess_chat(names, value) or _guess_text(names, value)
+    return (
+        preferences.guess(names, value) or _guess_chat(names, value) or _guess_turns(value) or _guess_text(names, value)
+    )
 
 
 def _guess_chat(names: dict, value: dict) -> dict | None:
@@ -36,6 +38,12 @@ def _guess_chat(names: dict, value: dict) -> dict | None:
         thoughts = {"reasoning": key} if (key := _first(names, "reasoning")) is not None else {}
         return pair | system | thoughts | ({"history": names["history"]} if "history" in names else {})
     return {"schema": "human_assistant", "text": names["chosen"]} if "chosen" in names else None
+
+
+def _guess_turns(value: dict) -> dict | None:
+    """The only list of turns of a record, whatever its name is: each of them has a role that is known."""
+    lists = [key for key, field in value.items() if isinstance(field, list) and turn_lists.is_sure(field)]
+    return {"schema": "messages", "messages": lists[0]} if len(lists) == 1 else None
 
 
 def _guess_text(names: dict, value: dict) -> dict:
@@ -182,10 +190,8 @@ def _pair(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[d
     if turn_lists.is_list_of_turns(asked):  # the prompt is a chat
         answer = answer if turn_lists.is_list_of_turns(answer) else [{"role": "assistant", "content": answer}]
         return turn_lists.read(asked, roles, notes) + turn_lists.read(answer, roles, notes)
-    answer = _of_several(answer, value, notes)
-    parts = [content.text_of(value.get(key), notes).strip("\n") for key in asks]
-    ask = "\n\n".join(part for part in parts if part.strip())
-    reply = content.text_of(answer, notes)
+    ask = questions.asked(value, asks, notes)
+    reply = content.text_of(questions.answered(answer, value, notes), notes)
     if not ask.strip():
         raise Unfit("empty_question")
     if not reply.strip():
@@ -194,16 +200,6 @@ def _pair(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[d
     contents = [*_history(value.get(mapping.get("history", "")), notes), ask, reply]
     turns = [{"role": ("user", "assistant")[at % 2], "content": said} for at, said in enumerate(contents)]
     return _system(value, mapping, notes) + turns
-
-
-def _of_several(answer: object, value: dict, notes: list[str]) -> object:
-    """The reply where several are given, of which the best stands first, or the number of one of the choices."""
-    if isinstance(answer, list) and len(answer) > 1 and all(isinstance(one, str) for one in answer):
-        notes += ["branches_dropped"] * (len(answer) - 1)
-        return answer[0]
-    choices = value.get("choices")
-    numbered = type(answer) is int and isinstance(choices, list) and 0 <= answer < len(choices)
-    return choices[answer] if numbered else answer
 
 
 def _history(before: object, notes: list[str]) -> list[str]:

@@ -30,12 +30,17 @@ def _rows(records: list[dict], mapping: dict, roles: dict) -> int:
     return count
 
 
+def _is_talk(value: list) -> bool:
+    """Whether a list of texts may be questions and answers in turn."""
+    return len(value) > 1 and all(isinstance(said, str) and said.strip() for said in value)
+
+
 def _mappings(records: list[dict]) -> Iterator[dict]:
     """Lists as chats, then the two longest columns of text as a pair, then the longest one as a text."""
     lists, letters, words = Counter(), Counter(), Counter()
     for record in records:
         for key, value in record.items():
-            if isinstance(value, list) and value and isinstance(value[0], dict):
+            if isinstance(value, list) and value and (isinstance(value[0], dict) or _is_talk(value)):
                 lists[key] += 1
             elif isinstance(value, str) and key not in schema.OURS:
                 letters[key] += len(value)

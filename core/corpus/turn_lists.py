@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 
 import orjson
 
@@ -11,6 +12,11 @@ from core.corpus.content import Unfit
 
 NAMES = json.loads((paths.assets() / "field-names.json").read_text(encoding="utf-8"))  # of fields and of roles
 CALLS = ("function_call", "tool_call")  # roles of turns that call a tool
+# Strings whole; brackets that close, the space before the next item, and numpy's name of what it prints.
+_NUMPY = re.compile(
+    r"""('(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+"|[}\])])(\s+(?=['"{\[(]|array\())?|\barray\(|,\s*dtype=[\w<>]+\s*\)""",
+    re.DOTALL,
+)
 _SETS = {kind: frozenset(kinds) for kind, kinds in NAMES.items()}
 ROLE_OF = {name: role for role, names in NAMES["roles"].items() for name in names}
 
@@ -33,11 +39,18 @@ def parsed(text: str) -> list | dict | None:
         value = orjson.loads(text)
     except ValueError:
         try:  # what pandas and `datasets` write into CSV cells
-            value = ast.literal_eval(text) if len(text) < 100_000 else None
+            value = ast.literal_eval(_NUMPY.sub(_with_comma, text)) if len(text) < 100_000 else None
             orjson.dumps(value)  # half a surrogate pair cannot be written
         except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
             return None
     return value if isinstance(value, (list, dict)) else None
+
+
+def _with_comma(part: re.Match) -> str:
+    """A string or a bracket of a printed array with the comma behind it that numpy leaves out."""
+    if part[1] is None:
+        return "(" if part[0].startswith("array") else ")"
+    return part[0] if part[2] is None else f"{part[1]},{part[2]}"
 
 
 def is_turns(value: object) -> bool:
@@ -57,6 +70,16 @@ def _columns(value: dict) -> tuple[list, list] | None:
 def is_list_of_turns(value: object) -> bool:
     """Whether a field certainly does."""
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def is_sure(value: list) -> bool:
+    """Whether each item of a list is a turn with a role that is known."""
+    names = [{plain(key): key for key in turn} if isinstance(turn, dict) else {} for turn in value]
+    keys = [(first(of, "role"), first(of, "content")) for of in names]
+    return bool(value) and all(
+        role is not None and said is not None and plain(turn[role]) in ROLE_OF
+        for (role, said), turn in zip(keys, value, strict=True)
+    )
 
 
 def read(turns: object, roles: dict, notes: list[str]) -> list[dict]:

@@ -114,8 +114,9 @@ def _without_empty(messages: list[dict], done: list[str]) -> list[dict]:
             repaired.append(turn)
             continue
         done.append("empty_turn_dropped")
-        # A question without its reply teaches nothing: both go.
-        if turn["role"] == "assistant" and repaired and repaired[-1]["role"] == "user" and index + 1 < len(messages):
+        # A question without its reply teaches nothing: both go, unless the reply is in the next turn.
+        answered = next((later["role"] for later in messages[index + 1 :] if later["content"].strip()), "assistant")
+        if turn["role"] == "assistant" and repaired and repaired[-1]["role"] == "user" and answered != "assistant":
             repaired.pop()
     return repaired
 

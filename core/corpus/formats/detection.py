@@ -17,6 +17,7 @@ from core.corpus.formats.mail import MAIL
 from core.corpus.formats.man_pages import MAN_PAGE
 from core.corpus.formats.markup import HTML
 from core.corpus.formats.messenger_pages import MESSENGER_PAGE
+from core.corpus.formats.notebook import NOTEBOOK
 from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
@@ -48,6 +49,7 @@ TEXT_FORMATS = (
         TAKEOUT_PAGE,
         HTML,
         SILLYTAVERN,
+        NOTEBOOK,
         JSONL,
         JSON,
         NEXUS,

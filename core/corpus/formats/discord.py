@@ -12,6 +12,8 @@ from core.corpus.sources import Bad, Format, Record, Source
 COLUMNS = {"AuthorID", "Author", "Date", "Content"}
 TALKS = ("Default", "Reply", "ThreadStarterMessage", 0, 19, 21)  # kinds of messages that hold a person's words
 EMOJI = re.compile(r"<a?(:\w+:)\d+>")  # of a server
+MENTION = re.compile(r"<([@#])[!&]?(\d+)>")  # of a person, a role or a channel
+COMMAND = re.compile(r"<(/[^<>:\n]+):\d+>")
 HEADER = re.compile(r"\[(\d[^\]\n]{5,40})\] (\S[^\n]{0,60})")
 PARTS = re.compile(r"^\{(?:Attachments|Embed|Stickers|Reactions)\}$")
 RULE = re.compile(r"={20,}")
@@ -26,11 +28,21 @@ def is_json(value: object) -> bool:
 
 def of_json(value: dict, learn_as: str = "") -> Iterator[Record | Bad]:
     """The conversations of a channel; a person is known by the nickname or the user name."""
-    said = [_of_message(message, learn_as) for message in value["messages"] if isinstance(message, dict)]
-    yield from people.chats(said, learn_as)
+    messages = [message for message in value["messages"] if isinstance(message, dict)]
+    names = _names([value["channel"], *messages])
+    yield from people.chats([_of_message(message, learn_as, names) for message in messages], learn_as)
 
 
-def _of_message(message: dict, learn_as: str) -> Said:
+def _names(value: object) -> dict[str, str]:
+    """The name behind each number of a person, a role or a channel that an export describes."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    found = {number: name for one in inside if isinstance(one, (dict, list)) for number, name in _names(one).items()}
+    if isinstance(value, dict) and isinstance(value.get("id"), (str, int)) and isinstance(value.get("name"), str):
+        found[str(value["id"])] = str(value.get("nickname") or value["name"])
+    return found
+
+
+def _of_message(message: dict, learn_as: str, names: dict[str, str]) -> Said:
     author = message.get("author") if isinstance(message.get("author"), dict) else {}
     user = str(author.get("name") or "")
     name = user if learn_as and user == learn_as else str(author.get("nickname") or user)
@@ -38,26 +50,28 @@ def _of_message(message: dict, learn_as: str) -> Said:
     if message.get("type", "Default") not in TALKS:
         return Said(who, name, "", dropped="service_dropped")
     at = seconds(str(message.get("timestamp")))
-    return said(who, name, str(message.get("content") or ""), at, bot=author.get("isBot") is True)
+    return said(who, name, str(message.get("content") or ""), at, names)._replace(bot=author.get("isBot") is True)
 
 
-def said(who: str, name: str, text: str, at: float | None, bot: bool = False) -> Said:
-    """A message; one without words was a picture, a sticker or the like."""
-    text = EMOJI.sub(r"\1", text).strip()
-    return Said(who, name, text, at, "" if text else "media_dropped", bot=bot)
+def said(who: str, name: str, text: str, at: float | None, names: dict[str, str]) -> Said:
+    """A message, with the names of those that it mentions; one without words was a picture, a sticker or the like."""
+    text = COMMAND.sub(r"\1", EMOJI.sub(r"\1", text)).strip()
+    text = MENTION.sub(lambda found: found[1] + names.get(found[2], found[2]), text)
+    return Said(who, name, text, at, "" if text else "media_dropped")
 
 
 def of_rows(rows: Iterable[Record | Bad], learn_as: str) -> Iterator[Record | Bad]:
     """The conversations in a table with COLUMNS."""
-    messages: list[Said] = []
+    messages: list[tuple[str, str, str, float | None]] = []
     for row in rows:
         if isinstance(row, Bad):
             yield row
             continue
         cells = {name: row.value.get(name) or "" for name in COLUMNS}
         name = re.sub(r"#\d{4}$", "", cells["Author"])
-        messages.append(said(cells["AuthorID"], name, cells["Content"], seconds(cells["Date"])))
-    yield from people.chats(messages, learn_as)
+        messages.append((cells["AuthorID"], name, cells["Content"], seconds(cells["Date"])))
+    names = {who: name for who, name, *_ in messages}
+    yield from people.chats([said(*message, names) for message in messages], learn_as)
 
 
 def _is_text(source: Source, head: str) -> bool:
@@ -85,7 +99,7 @@ def read_text(source: Source) -> Iterator[Record | Bad]:
             if not aside:
                 messages[-1][2].append(text)
     named = [(date, re.sub(r"#\d{4}$", "", name), "\n".join(words)) for date, name, words in messages]
-    yield from people.chats([said(name, name, words, seconds(date)) for date, name, words in named], source.me)
+    yield from people.chats([said(name, name, words, seconds(date), {}) for date, name, words in named], source.me)
 
 
 def seconds(date: str) -> float | None:

@@ -10,8 +10,13 @@ from core.corpus.sources import Bad, Format, Record, Source
 
 NUMBER = re.compile(r"<title>\s*<p>([\w*]{1,4})</p>\s*</title>\s*<p>")  # of a note
 TITLE = re.compile(r"<title>(.*?)</title>", re.DOTALL)
-CODE = re.compile(r"(?:<p\b[^>]*>\s*<code>(?:(?!</p>).)*</code>\s*</p>\s*)+", re.DOTALL)
-LINE = re.compile(r"<code>((?:(?!</p>).)*)</code>\s*</p>", re.DOTALL)
+# Paragraphs that are code as a whole, bold or slanted perhaps, with empty lines between them.
+_SLANT = r"(?:</?(?:strong|emphasis|span)\b[^>]*>\s*)*"
+_WORDS = rf"(?:<code\b[^>]*/>|<code\b[^>]*>(?:(?!</code>|</p>).)*</code>)\s*{_SLANT}"
+_LINE = rf"<p\b[^>]*>\s*{_SLANT}(?:{_WORDS})+</p>"
+CODE = re.compile(rf"(?:{_LINE})(?:\s*(?:<empty-line\s*/>\s*|<p\s*/>\s*|<p>\s*</p>\s*)*(?:{_LINE}))*", re.DOTALL)
+LINE = re.compile(r"<p\b[^>]*/>|<empty-line\s*/>|<p\b[^>]*>((?:(?!</p>).)*)</p>", re.DOTALL)
+STYLE = re.compile(r"<(/?)style\b[^>]*>")  # of characters here, of a page in HTML
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
@@ -19,7 +24,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
     book = encodings.read_text(source, source.encoding)
     title = re.search(r"<book-title>(.*?)</book-title>", book, re.DOTALL)
     body = book[max(0, book.find("<body")) :]
-    body = TITLE.sub(_heading, NUMBER.sub(r"<p>[\1] ", body))
+    body = TITLE.sub(_heading, NUMBER.sub(r"<p>[\1] ", STYLE.sub(r"<\1span>", body)))
     for record in of_page(CODE.sub(_code, body), "1"):
         if isinstance(record, Record) and title:
             record.value["title"] = html.unescape(title[1]).strip()[:200]
@@ -34,7 +39,8 @@ def _heading(title: re.Match) -> str:
 
 def _code(paragraphs: re.Match) -> str:
     """Paragraphs of code as the lines of one block; one line stays a paragraph."""
-    lines = "\n".join(LINE.findall(paragraphs[0]))
+    lines = "\n".join(re.sub(rf"<code\s*/>|^\s*{_SLANT}(?=<)|\s+$", "", line) for line in LINE.findall(paragraphs[0]))
+    lines = re.sub("&#160;|&nbsp;|\u00a0", " ", lines)  # a step of code
     return f'<pre class="code">{lines}</pre>' if "\n" in lines else paragraphs[0]
 
 

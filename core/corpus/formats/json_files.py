@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import orjson
 
-from core.corpus import encodings
+from core.corpus import encodings, questions
 from core.corpus.formats import chat_exports
 from core.corpus.sources import Bad, Format, Record, Source
 
@@ -232,6 +232,9 @@ def _of_value(value: object, me: str = "") -> Iterator[Record | Bad]:
     if (export := chat_exports.of(value)) is not None:
         yield from export(value, me)
         return
+    if questions.is_squad(value):
+        yield from questions.of_squad(value)
+        return
     if isinstance(value, dict) and (rows := _boxed_rows(value)) is not None:
         yield from _of_value(rows)
         return
@@ -255,7 +258,12 @@ def _of_value(value: object, me: str = "") -> Iterator[Record | Bad]:
 
 def _is_box(value: dict) -> bool:
     """Whether an object holds rows rather than being one."""
-    return chat_exports.of(value) is not None or _boxed_rows(value) is not None or _is_table(value)
+    return (
+        chat_exports.of(value) is not None
+        or questions.is_squad(value)
+        or _boxed_rows(value) is not None
+        or _is_table(value)
+    )
 
 
 def _boxed_rows(value: dict) -> list | None:

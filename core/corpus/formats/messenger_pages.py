@@ -181,7 +181,7 @@ def _of_discord(page: str) -> Iterator[Said]:
             yield Said("", "", "", dropped="service_dropped")
         else:
             at = discord.seconds(message.get("date", ""))
-            yield discord.said(message.get("who") or name, name, message["text"], at)
+            yield discord.said(message.get("who") or name, name, message["text"], at, {})
 
 
 MESSENGER_PAGE = Format("messenger_page", _is_page, read)

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from xml.etree import ElementTree
 
 from core.corpus import documents, schema, sources
-from core.corpus.formats import markup
+from core.corpus.formats import markup, table_rows
 from core.corpus.sources import Bad, Format, Record, Source
 
 LARGEST = 256 * 2**20  # bytes of a part of a file, unpacked
@@ -69,6 +69,7 @@ def read_xlsx(source: Source) -> Iterator[Record | Bad]:
 def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
     """A record for each row below the header, which is the first row with words; a title above the header is none."""
     header: list[str] = []
+    names: list[str] = []
     empty = below = 0
     for number, cells in enumerate(rows, 1):
         words = [_cell(cell) for cell in cells]
@@ -80,18 +81,20 @@ def _of_sheet(title: str, rows: Iterator[tuple]) -> Iterator[Record | Bad]:
         empty = 0
         below += 1
         if below == 1 and len(words) == 1 and len(words[0].split()) >= PROSE:  # no header: texts from the first row on
-            header = ["text"]
+            header = names = ["text"]
         elif below == 1 or (below == 2 and _is_header_below(header, words)):
             over = header if sum(map(bool, header)) > 1 else []  # not a title
             header = [word or above for word, above in zip_longest(words, over, fillvalue="")]
-            continue
+            has_header = len(list(filter(None, words))) < 2 or table_rows.is_header(list(filter(None, words)))
+            names = table_rows.named(header if has_header else [""] * len(header), frozenset())
+            if has_header:
+                continue
         while len(words) > len(header) and not words[-1]:
             words.pop()
-        if len(words) > len(header) or any(word and not name for name, word in zip(header, words, strict=False)):
+        if len(words) > len(header):
             yield Bad(f"{title}!{number}", "too_many_cells", "\t".join(words)[:200])
             continue
-        values = zip(header, words, strict=False)
-        yield Record(f"{title}!{number}", {name: word for name, word in values if name and word})
+        yield Record(f"{title}!{number}", {name: word for name, word in zip(names, words, strict=False) if word})
 
 
 def _is_header_below(header: list[str], words: list[str]) -> bool:

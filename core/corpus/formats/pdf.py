@@ -1,26 +1,23 @@
 """PDF with a text layer: lines joined into paragraphs again; a scan is set aside with its reason."""
 
-import ctypes
 import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 
 from core.corpus import contents, documents, wrapped_lines
+from core.corpus.formats import pdf_lines
+from core.corpus.formats.pdf_lines import CODE
 from core.corpus.sources import Bad, Format, Record, Source
 
 HEAD_PAGES = 0.05  # least share of the pages that have a running head; chapters and left pages have their own
 # pdfium puts U+0002, and older versions U+FFFE, for a hyphen at the end of a line, most often without the line end.
 _DIVIDED = re.compile(r"(\w+)(?:[\x02\u00ad]\n?|(?<=[а-яё])-\n(?=[а-яё]))(\w+)([^\s\x02\u00ad]*) ?")
-_CONTROLS = re.compile(r"[\x00\x01\x03-\x08\x0b\x0e-\x1f]")
 REPEATS = 1.5  # pages, on average, on which a head of a chapter stands: the title of a chapter stands on one
 CHAPTER_END = 0.8  # of the lines of a full page: one of fewer may be the last of its chapter
 MOST_LOST = 0.05  # of the characters of a page
-MOST_STEPS = 80  # spaces before a line of code
 LONGEST_HEAD, LEAST_START = 120, 10  # characters of a head that names its section, and of its first words
-CODE = "\ue0f9"  # before a line of code until the paragraphs are known
-FIXED_WIDTH = 1  # flag of a font: ISO 32000, table 121
-TYPEWRITER = re.compile(r"mono|courier|consol|menlo|typewriter|cmtt|lucidaconsole|sourcecode", re.IGNORECASE)
+NOTES = "\ue0fc"  # before the number of a page, in the place of its notes
 TYPED = 0.6  # least share of lines in such a font of a text that is typed as a whole
 FEWEST_LETTERS = 50  # a page of a scan has fewer
 
@@ -38,12 +35,13 @@ def read(source: Source) -> Iterator[Record | Bad]:
             pages = [_page(book, number) for number in range(len(book))]
         finally:
             book.close()
-    letters = sum(sum(map(str.isalpha, page)) for page in pages)
+    letters = sum(char.isalpha() for page in pages for line in page for char in line.text)
     if not pages or letters < FEWEST_LETTERS * min(len(pages), 20) / 2:
         yield Bad("", "no_text_layer")
         return
-    lines, heads = without_running_heads(_with_ends([page.split("\n") for page in pages]))
-    lines, listed = contents.without_leaders(lines)
+    pages, notes = _apart(pages)
+    pages, heads = _without_heads(_with_ends(pages))
+    lines, listed = contents.without_leaders(list(pdf_lines.placed(pages, notes, NOTES)))
     lines = fenced(whole_words("\n".join(lines)).split("\n"))
     if width := wrapped_lines.width(lines, wrapped_lines.PRINTED):
         paragraphs = wrapped_lines.joined(enumerate(lines, 1), width, tolerance=width // 4)
@@ -52,9 +50,31 @@ def read(source: Source) -> Iterator[Record | Bad]:
         lines = [
             text for _, text in wrapped_lines.joined(enumerate(lines, 1), width, 2 * wrapped_lines.TOLERANCE, 0.75)
         ]
+    signs = {f"{NOTES}{number}": of for number, of in enumerate(notes)}
+    lines = [words for line in lines for words in signs.get(line, [line])]
     for number, record in enumerate(documents.records("\n".join(lines))):
         dropped = ("running_head_dropped",) * heads + ("contents_dropped",) * listed
         yield record._replace(repairs=dropped) if number == 0 else record
+
+
+def _apart(pages: list[list[pdf_lines.Line]]) -> tuple[list[list[str]], list[list[str]]]:
+    """The lines of each page without the notes at its foot, and the notes of each, one a line."""
+    height, texts, notes = pdf_lines.text_height(pages), [], []
+    for page in pages:
+        last = notes[-1][-1:] if notes else []
+        lines, below = pdf_lines.with_notes(page, height, any(not note.endswith(documents.ENDS) for note in last))
+        texts.append(lines)
+        notes.append([_whole(note) for note in below])
+    return texts, notes
+
+
+def _whole(note: str) -> str:
+    """The lines of a note as one."""
+    lines = whole_words(note).split("\n")
+    text = lines[0]
+    for line in lines[1:]:
+        text = wrapped_lines.join(text, line.strip()) if line.strip() else text
+    return text
 
 
 def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
@@ -62,6 +82,11 @@ def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
 
     Where a head names the section as well, its beginning is that of many.
     """
+    kept, dropped = _without_heads(pages)
+    return [line for page in kept for line in page], dropped
+
+
+def _without_heads(pages: list[list[str]]) -> tuple[list[list[str]], int]:
     counts = Counter(line for page in pages for line in {_head(page[at]) for at in _edges(page)})
     starts = Counter(start for page in pages for start in {_start(page[at]) for at in _edges(page)} if start)
     least = max(3, HEAD_PAGES * len(pages))
@@ -69,7 +94,7 @@ def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
     for start, count in starts.items():
         kinds.setdefault(_kind(start), []).append(count)
     running = {kind for kind, of in kinds.items() if kind and sum(of) >= max(least, REPEATS * len(of))}
-    kept: list[str] = []
+    kept: list[list[str]] = []
     dropped = 0
     for page in pages:
         heads = {
@@ -78,7 +103,7 @@ def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
             if not page[at].startswith(CODE)
             if max(counts[_head(page[at])], starts[_start(page[at])]) >= least or _kind(_start(page[at])) in running
         }
-        kept += [line for at, line in enumerate(page) if at not in heads]
+        kept.append([line for at, line in enumerate(page) if at not in heads])
         dropped += len(heads)
     return kept, dropped
 
@@ -106,9 +131,11 @@ def _with_ends(pages: list[list[str]]) -> list[list[str]]:
 
 
 def _edges(page: list[str]) -> set[int]:
-    """Where running heads and page numbers stand: the outermost lines, and the next ones beside a number alone."""
+    """Where running heads and page numbers stand: the outermost two lines; of a short page numbers alone."""
     filled = [at for at, line in enumerate(page) if line.strip()]
-    return {*filled[:2], *filled[-2:]} if len(filled) > 4 else set()
+    if len(filled) > 4:
+        return {*filled[:2], *filled[-2:]}
+    return {at for at in (*filled[:1], *filled[-1:]) if page[at].strip().isdecimal()}
 
 
 def _head(line: str) -> str:
@@ -142,18 +169,16 @@ def fenced(lines: list[str]) -> list[str]:
     return kept
 
 
-def _page(book, number: int) -> str:
+def _page(book, number: int) -> list[pdf_lines.Line]:
     page = book[number]
     try:
         text_page = page.get_textpage()
-        text, typed = _text(text_page), _typed(text_page)
+        text, places = _text(text_page), pdf_lines.places(text_page)
     finally:
         page.close()
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\x02")
-    # A dash between words has spaces; pdfium loses the one behind it in some fonts.
-    text = re.sub(r"(?<=\s)—(?=[^\W\d_])", "— ", _CONTROLS.sub("", text))
-    text = re.sub(r"^[ \u00a0]+", "", text, flags=re.MULTILINE)  # pdfium gives no indent, but spaces of broken lines
-    return "\n".join(_indented(text.split("\n"), typed)) if typed else text
+    # pdfium gives no indent, but spaces of broken lines
+    text = re.sub(r"^[ \u00a0]+", "", pdf_lines.cleaned(text), flags=re.MULTILINE)
+    return pdf_lines.printed(text.split("\n"), places)
 
 
 def _text(text_page) -> str:
@@ -162,39 +187,6 @@ def _text(text_page) -> str:
     sizes = [len("".join(text.split())) for text in (within, everything)]
     few = sizes[0] < sizes[1] <= (1 + MOST_LOST) * sizes[0]  # more stands outside the page
     return everything if few and max(within, default="") <= "\uffff" else within
-
-
-def _typed(text_page) -> dict[str, list[tuple[float, float]]]:
-    """(left edge, width of a character) of each line in a font of one width, by its words."""
-    from pypdfium2 import raw  # noqa: PLC0415 - a library of 8 MB for one format
-
-    typed: dict[str, list[tuple[float, float]]] = {}
-    text, at = text_page.get_text_range(), 0
-    if len(text) != text_page.count_chars():
-        return typed
-    for line in text.split("\r\n"):
-        first, at = at + len(line) - len(line.lstrip()), at + len(line) + 2
-        if not line.strip():
-            continue
-        name, flags = ctypes.create_string_buffer(64), ctypes.c_int()
-        raw.FPDFText_GetFontInfo(text_page, first, name, len(name), flags)
-        if flags.value & FIXED_WIDTH or TYPEWRITER.search(name.value.decode(errors="replace")):
-            left, _, right, _ = text_page.get_charbox(first, loose=True)
-            typed.setdefault(line.strip(), []).append((left, right - left))
-    return typed
-
-
-def _indented(lines: list[str], typed: dict[str, list[tuple[float, float]]]) -> list[str]:
-    """The lines of a page, those of code marked and with the spaces before them that their places say."""
-    places = [of.pop(0) if (of := typed.get(line.strip())) else None for line in lines]
-    kept: list[str] = []
-    for is_code, group in groupby(zip(lines, places, strict=True), lambda pair: pair[1] is not None):
-        block = list(group)
-        least = min(place[0] for _, place in block) if is_code else 0
-        for line, place in block:
-            steps = round((place[0] - least) / place[1]) if is_code and place[1] > 0 else 0
-            kept.append(f"{CODE}{' ' * min(steps, MOST_STEPS)}{line.strip()}" if is_code else line)
-    return kept
 
 
 PDF = Format("pdf", claims, read)

@@ -11,6 +11,7 @@ from core.corpus.formats import office
 from core.corpus.formats.office import attribute, name_of
 from core.corpus.sources import Bad, Format, Record, Source
 
+SIGNS = re.compile(r"[{}();=<>\[\]]|:$")  # of code
 SLIDES = "ppt/presentation.xml"
 
 
@@ -20,24 +21,49 @@ def read(source: Source) -> Iterator[Record | Bad]:
     with source.on_disk() as path, zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         for name in _in_order(archive, names):
-            words = _shapes(ElementTree.fromstring(office.part(archive, name)))
+            words = _shapes(ElementTree.fromstring(office.part(archive, name)), _marks(archive, names, name))
             links = _xml(archive, names, name.replace("slides/", "slides/_rels/") + ".rels")
             notes = re.search(r"notesSlides/(notesSlide\d+\.xml)", links)
             if notes and (at := f"ppt/notesSlides/{notes[1]}") in names:
-                words += _shapes(ElementTree.fromstring(office.part(archive, at)), body_only=True)
+                words += _shapes(ElementTree.fromstring(office.part(archive, at)), {}, body_only=True)
             slides.append("\n\n".join(words))
     text = "\n\n".join(slide for slide in slides if slide.strip())
     yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
 
 
-def _shapes(slide: ElementTree.Element, body_only: bool = False) -> list[str]:
+def _marks(archive: zipfile.ZipFile, names: set[str], slide: str) -> dict[str, str]:
+    """The mark of the first level in the body of a slide's master, as "", and of each place that its layout changes."""
+    links = _xml(archive, names, slide.replace("slides/", "slides/_rels/") + ".rels")
+    layout = re.search(r"slideLayouts/(slideLayout\d+\.xml)", links)
+    at = f"ppt/slideLayouts/{layout[1] if layout else ''}"
+    links = _xml(archive, names, at.replace("slideLayouts/", "slideLayouts/_rels/") + ".rels")
+    master = re.search(r"slideMasters/(slideMaster\d+\.xml)", links)
+    style = re.search(
+        r"<p:bodyStyle>.*?</p:bodyStyle>", _xml(archive, names, f"ppt/slideMasters/{master and master[1]}"), re.DOTALL
+    )
+    marks = {"": _first_mark(style[0])} if style else {}
+    for shape in re.findall(r"<p:sp>.*?</p:sp>", _xml(archive, names, at), re.DOTALL):
+        place, mark = re.search(r'<p:ph\b[^>]*\bidx="(\d+)"', shape), _first_mark(shape)
+        if place and mark:
+            marks[place[1]] = mark
+    return marks
+
+
+def _first_mark(xml: str) -> str:
+    first = re.search(r"<a:lvl1pPr\b[^>]*(?:/>|>.*?</a:lvl1pPr>)", xml, re.DOTALL)
+    mark = re.search(r"<a:(buNone|buChar|buAutoNum)\b", first[0]) if first else None
+    return mark[1] if mark else ""
+
+
+def _shapes(slide: ElementTree.Element, marks: dict[str, str], body_only: bool = False) -> list[str]:
     """The words of each shape and table; numbers, dates and footers of slides are left out."""
     words = []
     for shape in slide.iter():
         name = name_of(shape)
         if name not in ("sp", "graphicFrame"):
             continue
-        kind = next((attribute(inner, "type") or "body" for inner in shape.iter() if name_of(inner) == "ph"), "")
+        place = next((inner for inner in shape.iter() if name_of(inner) == "ph"), None)
+        kind = "" if place is None else attribute(place, "type") or "body"
         if kind in ("sldNum", "dt", "ftr", "hdr", "sldImg") or (body_only and kind != "body"):
             continue
         if name == "graphicFrame":
@@ -46,7 +72,8 @@ def _shapes(slide: ElementTree.Element, body_only: bool = False) -> list[str]:
             )
             lines = [" | ".join(cells) for cells in rows if any(cells)]
         else:
-            lines = _lines([inner for inner in shape.iter() if name_of(inner) == "p"])
+            mark = marks.get(attribute(place, "idx")) or marks.get("", "") if kind in ("body", "obj") else ""
+            lines = _lines([inner for inner in shape.iter() if name_of(inner) == "p"], mark)
         title = "# " if kind in ("title", "ctrTitle") else ""
         words += [title + "\n".join(lines)] if lines else []
     return words
@@ -69,12 +96,14 @@ def _xml(archive: zipfile.ZipFile, names: set[str], member: str) -> str:
     return office.part(archive, member).decode("utf-8", errors="replace") if member in names else ""
 
 
-def _lines(paragraphs: list[ElementTree.Element]) -> list[str]:
-    """The lines of a shape; where one of them is a step in or has a mark of its own, they are a list."""
+def _lines(paragraphs: list[ElementTree.Element], inherited: str) -> list[str]:
+    """The lines of a shape; where one of them is a step in or has a mark, or all inherit one, they are a list."""
     found = [(_said(paragraph), *_level(paragraph)) for paragraph in paragraphs]
     found = [one for one in found if one[0]]
+    if inherited != "buNone" and len(found) > 1:
+        found = [(said, level, mark or inherited) for said, level, mark in found]
     if not any(level or mark in ("buChar", "buAutoNum") for _, level, mark in found):
-        return [said for said, _, _ in found]
+        return _code(paragraphs) or [said for said, _, _ in found]
     lines, numbers = [], {}
     for said, level, mark in found:
         numbers = {at: number for at, number in numbers.items() if at < level + (mark == "buAutoNum")}
@@ -82,6 +111,16 @@ def _lines(paragraphs: list[ElementTree.Element]) -> list[str]:
         sign = {"buNone": "", "buAutoNum": f"{numbers[level]}. "}.get(mark, "- ")
         lines.append("  " * level + sign + said)
     return lines
+
+
+def _code(paragraphs: list[ElementTree.Element]) -> list[str]:
+    """The lines of a shape in a fence where some have steps of code; none of another."""
+    lines = "\n".join("".join(map(_run, paragraph.iter())) for paragraph in paragraphs).strip("\n").split("\n")
+    lines = [line.replace("\u00a0", " ").rstrip() for line in lines]
+    filled = [line for line in lines if line]
+    stepped = any(line.startswith(("  ", "\t")) for line in filled[1:])
+    marked = sum(SIGNS.search(line) is not None for line in filled)
+    return ["```", *lines, "```"] if stepped and marked > len(filled) / 2 else []
 
 
 def _level(paragraph: ElementTree.Element) -> tuple[int, str]:

@@ -4,24 +4,24 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
+from typing import NamedTuple
 
-from core.corpus import encodings, schema
-from core.corpus.formats import discord
+from core.corpus import encodings
+from core.corpus.formats import discord, table_rows
 from core.corpus.sources import Bad, Format, Record, Source
 
 LONGEST_ROW = 4 * 1024 * 1024  # characters after which a quote counts as never closed
+SAMPLE = 200  # rows by which the columns are told
 NO_DELIMITER = "\x1f"  # of one column, whose lines may have commas
 DELIMITERS = ",;\t|"
 EXCEL = re.compile(r"sep=([,;\t|])?", re.IGNORECASE)  # the first line tells Excel the delimiter
-KINDS = ("ask", "input", "answer", "text", "system", "messages", "role")
-KNOWN = {name for kind in KINDS for name in schema.NAMES[kind]} | {*schema.OURS, "history", "rejected"} - {"q", "a"}
 
 
 def claims(source: Source, head: str) -> bool:
     named = source.name.lower().removesuffix(".gz").removesuffix(".zst").endswith((".csv", ".tsv"))
     delimiter, header = _dialect(head)
-    known = sum(cell.strip().strip('"').lower() in KNOWN for cell in header)
+    known = sum(cell.strip().strip('"').lower() in table_rows.KNOWN for cell in header)
     if len(header) == 1:
         return named and (known == 1 or len(head.split("\n")) > 1)
     if known >= 2 or (known and named) or named:
@@ -40,22 +40,48 @@ def read(source: Source) -> Iterator[Record | Bad]:
 def _records(source: Source) -> Iterator[Record | Bad]:
     csv.field_size_limit(encodings.LONGEST_LINE)
     delimiter, _ = _dialect(encodings.read_text(source, source.encoding, most=1 << 18))
-    header: list[str] = []
-    for row in _rows(encodings.lines(source, source.encoding), delimiter):
+    rows = _rows(encodings.lines(source, source.encoding), delimiter)
+    first = list(islice(rows, SAMPLE))
+    sample = [row.cells for row in first if isinstance(row, _Cells)]
+    if sample and EXCEL.fullmatch("".join(sample[0])):
+        first.remove(next(row for row in first if isinstance(row, _Cells)))
+        del sample[0]
+    has_header = not sample or table_rows.is_header(sample[0])
+    header = _without_end(sample[0], sample[1:]) if sample else []
+    shape = table_rows.shape(header, sample[has_header:], delimiter)
+    names = table_rows.named(header if has_header else [""] * len(header), shape.numbers)
+    for row in chain(first, rows):
         if isinstance(row, Bad):
             yield row
-            continue
-        place, cells = row
-        while len(cells) > len(header) > 0 and not cells[-1].strip():  # behind a delimiter at the end of the line
-            cells = cells[:-1]
-        if not header and place == "1" and EXCEL.fullmatch("".join(cells)):
-            continue
-        if not header:
-            header = [name.strip().strip("\ufeff") for name in cells]
-        elif len(cells) > len(header):
-            yield Bad(place, "too_many_cells", delimiter.join(cells)[:200])
-        elif any(cell.strip() for cell in cells):
-            yield Record(place, {name: cell for name, cell in zip(header, cells, strict=False) if name})
+        elif has_header:
+            has_header = False
+        elif any(cell.strip() for cell in row.cells):
+            yield _record(row, names, shape)
+
+
+def _without_end(header: list[str], rows: list[list[str]]) -> list[str]:
+    """The header without empty cells at its end, below which nothing stands."""
+    while header and not header[-1].strip() and not any("".join(cells[len(header) - 1 :]).strip() for cells in rows):
+        header = header[:-1]
+    return header
+
+
+def _record(row: "_Cells", names: list[str], shape: table_rows.Shape) -> Record | Bad:
+    cells = table_rows.fitted(row.cells, shape, row.quoted)
+    if cells is None:
+        reason = "too_many_cells" if len(row.cells) > shape.count else "cells_moved"
+        return Bad(row.place, reason, shape.delimiter.join(row.cells)[:200])
+    joined = len(cells) < len(row.cells) and any(shape.delimiter in cell for cell in cells)
+    value = {name: cell for name, cell in zip(names, cells, strict=False) if name}
+    return Record(row.place, value, ("cells_joined",) if joined and not row.quoted else ())
+
+
+class _Cells(NamedTuple):
+    """The cells of a row, its line, and whether there are quotes in it."""
+
+    place: str
+    cells: list[str]
+    quoted: bool
 
 
 class _Lines:
@@ -85,8 +111,8 @@ class _Lines:
         return self.held[:count]
 
 
-def _rows(lines: Iterator[encodings.Line], delimiter: str) -> Iterator[tuple[str, list[str]] | Bad]:
-    """(line, cells) of each row; one whose quotes do not fit is set aside, and reading goes on at the next line."""
+def _rows(lines: Iterator[encodings.Line], delimiter: str) -> Iterator[_Cells | Bad]:
+    """Each row; one whose quotes do not fit is set aside, and reading goes on at the next line."""
     source, count, rows, quoted = _Lines(lines), 0, 0, 0
     reader = csv.reader(source, delimiter=delimiter, strict=True)
     while True:
@@ -106,7 +132,7 @@ def _rows(lines: Iterator[encodings.Line], delimiter: str) -> Iterator[tuple[str
             return
         if cells:
             count, rows, quoted = count or len(cells), rows + 1, quoted + source.held[0].text.startswith('"')
-            yield str(place), cells
+            yield _Cells(str(place), cells, any('"' in line.text for line in source.held))
 
 
 def _loosely_quoted(line: str, delimiter: str, count: int) -> list[str] | None:

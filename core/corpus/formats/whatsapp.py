@@ -1,9 +1,11 @@
-"""A chat exported from WhatsApp as a text, on Android or iOS, with English or Russian dates and marks."""
+"""A chat exported from WhatsApp as a text, on Android or iOS; what it writes itself is known in eight languages."""
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from core import paths
 from core.corpus import encodings
 from core.corpus.formats import people
 from core.corpus.formats.people import Said
@@ -14,27 +16,26 @@ _DATE, _TIME = (
     r"(\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\.?)(?:,|\s[^\W\d]{1,3}|\sa las)?\s",
     r"(\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:\s?[AaPp]\.?\s?[Mm]\.?)?)",
 )
-MARKS = "\u200e\u200f\u202a\u202c\ufeff"
+MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u2068\u2069\ufeff"
 HEADER = re.compile(rf"[{MARKS}]*(?:\[{_DATE}{_TIME}\]\s|{_DATE}{_TIME}\s[-–—]\s)(.*)", re.DOTALL)
-SPEAKER = re.compile(r"([^:\n\"“«]{1,100}): ?(.*)", re.DOTALL)  # quotes stand in notes of the group's new name
+SPEAKER = re.compile(r"([^:\n\"“«„]{1,100}): ?(.*)", re.DOTALL)  # quotes stand in notes of the group's new name
+LINES = json.loads((paths.assets() / "whatsapp-lines.json").read_text(encoding="utf-8"))  # expressions by their kind
+
+
+def _any(kind: str) -> str:
+    return "|".join(LINES[kind])
+
+
 MEDIA = re.compile(
     r"<[^<>\n]{4,120}>|"  # <Media omitted>, <прикреплено: x.jpg>, in any language
-    r"(?:image|video|audio|sticker|gif|document|contact card|video note) omitted|"
-    r"(?:изображение|видео|аудио|аудиофайл|стикер|gif|документ|карточка контакта|контакт|видеосообщение)\s"
-    r"(?:отсутству\w+|опущен\w*|пропущен\w*|не добавлен\w*)|"
-    r"\S[^\n]* \((?:file attached|файл добавлен|файл прикрепл[её]н)\)|null|"
-    r"(?:location|live location shared|местоположение|геопозиция)(?:: https?://\S+)?|(?:poll|опрос):\n.*",
+    rf"(?:[^\n]* • [^\n]*)?(?:{_any('omitted')})|"
+    rf"\S[^\n]* \((?:{_any('attached')})\)|null|"
+    r"(?:location|live location shared|местоположение|геопозиция)(?:: https?://\S+)?|"
+    rf"\w+\s?: https://maps\.google\.com/\?q=-?[\d.]+,-?[\d.]+|(?:{_any('polls')})\s?:\n.*",
     re.IGNORECASE | re.DOTALL,
 )
-DELETED = re.compile(
-    r"(?:this message was deleted|you deleted this message|данное сообщение удалено|вы удалили данное сообщение|"
-    r"waiting for this message\. this may take a while|ожидание (?:этого )?сообщения\. это может занять некоторое время|"
-    r"это сообщение удалено|missed (?:voice|video) call.*|пропущенный (?:аудио|видео)звонок.*)\.?",
-    re.IGNORECASE,
-)
-EDITED = re.compile(
-    rf"\s*[{MARKS}]*<(?:this message was edited|(?:это )?сообщение (?:было )?изменено)>\s*$", re.IGNORECASE
-)
+SERVICE = re.compile(rf"(?:{_any('deleted')}|{_any('waiting')}|{_any('calls')})\.?", re.IGNORECASE)
+EDITED = re.compile(rf"\s*[{MARKS}]*<(?:{_any('edited')})\.?>\s*$", re.IGNORECASE)
 
 
 def claims(source: Source, head: str) -> bool:
@@ -65,7 +66,7 @@ def _said(date: str, time: str, rest: str, order: str) -> Said:
     plain = text.strip(MARKS + " \n")
     if MEDIA.fullmatch(plain):
         return Said(name, name, "", dropped="media_dropped")
-    if not plain or DELETED.fullmatch(plain) or text.startswith("\u200e"):
+    if not plain or SERVICE.fullmatch(plain) or text.startswith("\u200e"):
         return Said(name, name, "", dropped="service_dropped")
     first, _, caption = plain.partition("\n")
     if MEDIA.fullmatch(first) and caption.strip():  # a picture with words below it

@@ -1,0 +1,62 @@
+"""Notebooks of Jupyter: their words, and their code in fences; what the code printed is left out."""
+
+import re
+from collections.abc import Iterator
+
+import orjson
+
+from core.corpus import documents, encodings, mojibake
+from core.corpus.sources import Bad, Format, Record, Source
+
+PICTURE = re.compile(r"!\[[^\]\n]*\]\((?:attachment:|data:)[^)]*\)|<img\b[^>]*\bsrc=[\"']data:[^>]*>")
+FENCE = re.compile(r"^\s*(`{3,})", re.MULTILINE)
+
+
+def claims(source: Source, head: str) -> bool:
+    inside = '"cell_type"' in head and ('"cells"' in head or '"worksheets"' in head)
+    return head.lstrip().startswith("{") and (inside or source.name.lower().endswith(".ipynb"))
+
+
+def read(source: Source) -> Iterator[Record | Bad]:
+    """The documents of a notebook, in the old form (worksheets) as in the new one."""
+    text = encodings.read_text(source, source.encoding)
+    try:
+        book = orjson.loads(text)
+        cells = [cell for part in [book, *book.get("worksheets", [])] for cell in part.get("cells", [])]
+    except (ValueError, TypeError, AttributeError):
+        yield Bad("#1", "bad_json", text[:200])
+        return
+    repairs: list[str] = []
+    language = _language(book)
+    whole, repaired = mojibake.Repairer().text(
+        "\n\n".join(filter(None, (_cell(cell, language, repairs) for cell in cells)))
+    )
+    if not whole.strip():
+        yield Bad("#1", "empty_text", text[:200])
+        return
+    for number, record in enumerate(documents.records(whole)):
+        yield record._replace(repairs=(*repairs, *("mojibake",) * repaired)) if number == 0 else record
+
+
+def _language(book: dict) -> str:
+    about = book.get("metadata") if isinstance(book.get("metadata"), dict) else {}
+    places = [(about.get("language_info"), "name"), (about.get("kernelspec"), "language")]
+    return next((str(of[key]) for of, key in places if isinstance(of, dict) and of.get(key)), "")
+
+
+def _cell(cell: object, language: str, repairs: list[str]) -> str:
+    """The words of a cell; code stands in a fence that is longer than those within it."""
+    if not isinstance(cell, dict):
+        return ""
+    lines = cell.get("source", cell.get("input", ""))
+    said = ("".join(map(str, lines)) if isinstance(lines, list) else str(lines or "")).strip("\n")
+    repairs += ["outputs_dropped"] * len(cell.get("outputs") or [])
+    if cell.get("cell_type") != "code":
+        repairs += ["media_dropped"] * len(PICTURE.findall(said))
+        level = cell.get("level") if cell.get("cell_type") == "heading" else 0  # of the old form
+        return "#" * level + " " * bool(level) + PICTURE.sub("", said).strip("\n") if said.strip() else ""
+    fence = "`" * max(3, *(len(inside) + 1 for inside in FENCE.findall(said)), 3)
+    return f"{fence}{cell.get('language') or language}\n{said}\n{fence}" if said.strip() else ""
+
+
+NOTEBOOK = Format("notebook", claims, read)

@@ -1,0 +1,53 @@
+"""Notebooks of Jupyter become documents of words and code."""
+
+import json
+
+import pytest
+
+from core.corpus import corpus
+from tests.test_corpus_formats import made, said
+
+WORDS = {"cell_type": "markdown", "source": ["# Маяк\n", "\n", "Смотрим ![a](attachment:a.png) **на** огонь."]}
+CODE = {
+    **{"cell_type": "code", "source": ["import math\n", "print('''\n", "```\n", "''')"]},
+    "outputs": [
+        {"output_type": "stream", "text": ["```\n"]},
+        {"output_type": "display_data", "data": {"image/png": "iVBOR"}},
+    ],
+}
+NEW = {"cells": [WORDS, CODE, {"cell_type": "raw", "source": "как есть"}, {"cell_type": "code", "source": []}]}
+NEW |= {"metadata": {"kernelspec": {"language": "python", "name": "python3"}}, "nbformat": 4, "nbformat_minor": 5}
+OLD_CODE = {**CODE, "input": CODE["source"], "language": "python"}
+del OLD_CODE["source"]
+OLD = {
+    "worksheets": [
+        {
+            "cells": [
+                {"cell_type": "heading", "level": 1, "source": "Маяк"},
+                WORDS | {"source": WORDS["source"][2:]},
+                OLD_CODE,
+            ]
+        }
+    ],
+    "nbformat": 3,
+}
+TEXT = "# Маяк\n\nСмотрим  **на** огонь.\n\n````python\nimport math\nprint('''\n```\n''')\n````"
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(("book", "text"), [(NEW, f"{TEXT}\n\nкак есть"), (OLD, TEXT)], ids=["new", "old"])
+def test_a_notebook_is_its_words_and_its_code_without_what_it_printed(tmp_path, book, text, indent):
+    card = made(tmp_path, "a.ipynb", json.dumps(book, indent=indent))
+    assert (said(card), card["formats"]) == ([text], {"notebook": 1})
+    assert card["repairs"] == {"outputs_dropped": 2, "media_dropped": 1}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(json.dumps(NEW)[:300], "bad_json"), ('{"cells": [], "nbformat": 4}', "empty_text"), ('{"cells": 5}', "bad_json")],
+)
+def test_a_notebook_without_words_says_why(tmp_path, data, reason):
+    (tmp_path / "b.txt").write_text("да", "utf-8")
+    (tmp_path / "a.ipynb").write_text(data, "utf-8")
+    card = corpus.create([tmp_path / "a.ipynb", tmp_path / "b.txt"], "a")
+    assert card["reasons"] == {reason: 1}
