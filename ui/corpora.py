@@ -196,8 +196,8 @@ def on_create(say: Say, files, folder, names, name, *settings):
 
 def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
     """Run an import and show how it goes; a cancelled one leaves nothing. Whether a corpus was made is returned."""
-    began, same = time.monotonic(), (gr.skip(), gr.skip(), gr.skip())
-    yield gr.update(selected=CHECK), *same[1:], markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
+    began, check, same = time.monotonic(), gr.update(selected=CHECK), (gr.skip(), gr.skip())
+    yield check, *same, markup.progress(say, 0, 1, 0, 0), gr.update(visible=True)
     try:
         for event in import_process.create(paths, name, options):
             if "card" in event:
@@ -210,9 +210,9 @@ def _made(say: Say, paths: list[Path], name: str, options: corpus.Options):
             else:
                 seconds = time.monotonic() - began
                 bar = markup.progress(say, event["done"], event["total"], event["rows"], seconds)
-                yield *same, bar, gr.update(visible=True)
+                yield gr.skip(), *same, bar, gr.update(visible=True)
     except UserError as error:
-        yield *same, markup.trouble(_worded(say, error)), gr.update(visible=False)
+        yield check, *same, markup.trouble(_worded(say, error)), gr.update(visible=False)
     return False
 
 
