@@ -7,6 +7,7 @@ import pytest
 from core import files
 from core.chat import engine
 from core.chat.chat_models import ChatModel
+from core.errors import UserError
 from core.estimate import config_sources, errors
 from core.models import model_files
 from core.serve import api
@@ -56,3 +57,23 @@ def test_a_body_that_is_no_json_is_refused_by_name(body):
 @pytest.mark.parametrize(("told", "count"), [("7", 7), ("1e999", 0), ("NaN", 0), ("-5", 0), ("9" * 400, 0), ("[]", 0)])
 def test_a_number_of_tokens_that_can_be_none_counts_as_0(told, count):
     assert endpoint._count(json.loads(told)) == count
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "1" + ":1" * 300_000, "1" + ":1" * 100_000 + ".5", "0x" + "f" * 900_000])
+def test_a_number_without_an_end_stays_a_word_of_the_recipe(value):
+    with pytest.raises(UserError, match=r"depth is .*; it has to be a number"):
+        recipes.from_text(f"depth: {value}\nrules:\n  text: [a]", "a.yaml")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["!!int abc", "!!int 1" + ":1" * 300_000, "!!float abc", "!!bool abc", "!!timestamp abc", "!!timestamp 1-9-9"],
+)
+def test_what_does_not_fit_its_tag_is_named_with_its_line(value):
+    with pytest.raises(UserError, match=r"a\.yaml, line 2: this is not YAML: this is no "):
+        recipes.from_text(f"rules: {{text: [a]}}\nlang: {value}", "a.yaml")
+
+
+def test_times_and_names_of_digits_stay_as_a_person_wrote_them():
+    recipe = recipes.from_text("rules:\n  text: [12:30, 007, 0x1f, 3, 2.5]", "a.yaml")
+    assert recipe.values["rules"]["text"] == ["12:30", "007", "0x1f", 3, 2.5]

@@ -27,6 +27,16 @@ KINDS = {
 }
 COMMON = {"kind", "title", "about", "lang"}
 NODE_CHARACTERS = 10  # that a list, a mapping or a text takes beside its letters
+WORDS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")  # what YAML reads as these stays a word
+LONGEST_NUMBER = 80  # characters
+# What is a number: 12:30 is none, nor 007, nor one of so many digits that to read it takes minutes.
+NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0|[1-9][\d_]{0,17})$", re.ASCII),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(?:\d[\d_]{0,30}\.[\d_]{0,30}|\.\d{1,30})(?:[eE][-+]\d{1,3})?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$",
+        re.ASCII,
+    ),
+}
 _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
 _CARDS = re.compile(r"^cards:[ \t]*([\w-]+(?: [\w-]+)*)[ \t]*$\n?", re.MULTILINE)
 _BLOCK = re.compile(r"^  (\w+):", re.MULTILINE)
@@ -148,12 +158,22 @@ class Recipe:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML where "yes", "no" and dates stay the words that a person wrote."""
+    """YAML where "yes", "no", dates and times stay the words that a person wrote, and so do numbers without an end."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - the name is the library's
-        first: [one for one in resolvers if one[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
+        first: [(tag, NUMBERS.get(tag, fits)) for tag, fits in resolvers if tag not in WORDS]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_object(self, node, deep=False):
+        """The value of a node; what a tag like !!int does not fit is an error of the recipe as all others are."""
+        try:
+            if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
+                raise ValueError(node.tag)
+            return super().construct_object(node, deep)
+        except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(None, None, f"this is no {kind}", node.start_mark) from error
 
 
 def folder() -> Path:
