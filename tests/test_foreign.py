@@ -9,13 +9,14 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import psutil
 import pytest
 
 from core import foreign, process
-from core.corpus import corpus, import_process
+from core.corpus import archives, corpus, import_process, sources
 from core.corpus.reading import Options
 from core.errors import UserError
 from core.estimate import catalogue
@@ -125,6 +126,25 @@ def test_an_import_that_stands_still_ends_and_names_the_file(tmp_path, monkeypat
         list(import_process.run(["-c", slow], memory=MEMORY, silent=3))
 
 
+def overlapping(path: Path, members: int) -> None:
+    """A ZIP archive whose members all have the same packed bytes: 20,000 of them make a terabyte of a megabyte."""
+    text = b"The keeper lit the lamp, a line of many.\n" * 2**20
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", text)
+        archive.filelist *= members
+        archive.start_dir = archive.fp.tell()
+
+
+def test_members_that_share_their_bytes_are_read_up_to_what_an_honest_archive_holds(tmp_path):
+    overlapping(tmp_path / "a.zip", 50)
+    source = sources.of_path(tmp_path / "a.zip")
+    found = list(archives.of_zip(source))
+    read = [one for one in found if isinstance(one, sources.Source)]
+    assert 1 <= len(read) < 50
+    assert sum(one.size for one in read) <= sources.most_unpacked(source.size)
+    assert {one.reason for one in found if isinstance(one, sources.Bad)} == {"packed_too_much"}
+
+
 def gguf(pairs: int, tensors: int, body: bytes = b"") -> bytes:
     return b"GGUF" + struct.pack("<IQQ", 3, tensors, pairs) + body
 
@@ -168,11 +188,25 @@ def endless(path: Path) -> None:
     os.truncate(path, 10**11)
 
 
+def tokenizer_with(**steps):
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | steps))
+
+    return write
+
+
+def split_by(expression: str) -> dict:
+    return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+
+
+DOUBLED = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
 MODELS = {
     "a template that loops": ("chat_template.jinja", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "chat_template was not read within"),
     "a template that writes": ("chat_template.jinja", "{{ 'a' * 10**11 }}", "chat_template takes more than 0.391 GiB"),
     "a template that writes in the fourth turn": ("chat_template.jinja", "{% if messages|length > 3 %}{{ 'a' * 10**11 }}{% endif %}", "chat_template takes more than 0.391 GiB"),
     "a tokenizer without an end": ("tokenizer.json", endless, "tokenizer .* (takes more than|out of memory)"),
+    "a tokenizer that doubles": ("tokenizer.json", tokenizer_with(normalizer={"type": "Sequence", "normalizers": [DOUBLED] * 60}), "tokenizer.json .*(takes more than|was not read within)"),
+    "a tokenizer that tries all ways": ("tokenizer.json", tokenizer_with(pre_tokenizer=split_by(r"(a+)+$|(\w+\s?)+#")), "tokenizer of .* could not be read: .*retry-limit"),
     "a config without an end": ("config.json", endless, r"config\.json takes more than 0.391 GiB"),
     "a list": ("config.json", "[1]", r"config\.json is not the config of a language model: it is no object"),
     "nested": ("config.json", "[" * 10**5, r"config\.json is not the config of a language model: it is no JSON"),
