@@ -12,6 +12,7 @@ from core.estimate import config_sources, errors
 from core.models import model_files
 from core.serve import api
 from core.serve.requests import RequestRefused
+from core.sharing import gate, walls
 from core.synth import endpoint, recipes
 from core.training import tokenizer_loading
 from ui import synth_form
@@ -52,6 +53,28 @@ def test_a_body_that_is_no_json_is_refused_by_name(body):
     with pytest.raises(RequestRefused, match="The body is not JSON") as refused:
         api._json(body)
     assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("body", [b"{", b"[" * 60_000, b'{"data": ' + b"9" * 5000 + b"}", b"\xff", b"[]", b"5"])
+def test_a_visitor_s_message_that_is_none_is_refused_by_its_status(body):
+    with pytest.raises(walls.Refused, match="400"):
+        gate.Gate(None, None, None)._check_body(body, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://a]b", "http://127.0.0.1:x", "http://127.0.0.1:99999", "http://127.0.0.1/я", "http://я:9"],
+)
+def test_what_is_no_address_of_a_server_is_named(url):
+    with pytest.raises(UserError, match="is not the address of a server"):
+        endpoint.address(url)
+
+
+def test_a_host_that_cannot_be_is_down(monkeypatch):
+    monkeypatch.setattr(endpoint, "ATTEMPTS", 1)
+    for host in ("a" * 70 + ".com", "a..b"):
+        with pytest.raises(endpoint.EndpointDown, match="label"):
+            endpoint.Endpoint(f"http://{host}", "m").ask([{"role": "user", "content": "a"}])
 
 
 @pytest.mark.parametrize(("told", "count"), [("7", 7), ("1e999", 0), ("NaN", 0), ("-5", 0), ("9" * 400, 0), ("[]", 0)])
