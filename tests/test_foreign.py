@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from core import foreign, process
-from core.corpus import archives, corpus, import_process, sources
+from core.corpus import archives, corpus, import_process, sources, storage
+from core.corpus.formats import arrow
 from core.corpus.reading import Options
 from core.errors import UserError
 from core.estimate import catalogue
@@ -143,6 +144,42 @@ def test_members_that_share_their_bytes_are_read_up_to_what_an_honest_archive_ho
     assert 1 <= len(read) < 50
     assert sum(one.size for one in read) <= sources.most_unpacked(source.size)
     assert {one.reason for one in found if isinstance(one, sources.Bad)} == {"packed_too_much"}
+
+
+def nulls(path: Path, rows: int) -> None:
+    """A column of nothing: any number of rows in a few bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": pa.nulls(rows, pa.string())}), path)
+
+
+def repeated_texts(path: Path, rows: int) -> None:
+    import pyarrow as pa
+
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), ["x" * 1000])
+    batch = pa.record_batch([column], names=["text"])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as out:
+        out.write(batch)
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.parquet", nulls), ("a.arrow", repeated_texts)])
+def test_a_table_of_equal_values_is_read_up_to_what_an_honest_one_holds(name, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "BOMB_FREE", 2**19)
+    monkeypatch.setattr(sources, "BOMB_RATIO", 10)
+    write(tmp_path / name, 200)
+    assert [type(one) for one in arrow.read(sources.of_path(tmp_path / name))] == [sources.Record] * 200
+    write(tmp_path / name, 10**5)
+    *rows, last = arrow.read(sources.of_path(tmp_path / name))
+    assert (last.reason, len(rows) < 10**5) == ("packed_too_much", True)
+
+
+def test_what_is_set_aside_is_listed_up_to_a_limit_and_counted_beyond(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "MOST_ASIDE", 5)
+    (tmp_path / "a.jsonl").write_text('{"id": 5}\n' * 100 + '{"text": "The keeper lit the lamp."}\n')
+    card = corpus.create([tmp_path / "a.jsonl"], "a", out=tmp_path / "made")
+    lines = (tmp_path / "made" / "set_aside.jsonl").read_text().count("\n")
+    assert (card["rows_set_aside"], sum(card["reasons"].values()), lines) == (100, 100, 5)
 
 
 def gguf(pairs: int, tensors: int, body: bytes = b"") -> bytes:
