@@ -13,7 +13,7 @@ import yaml
 
 from core import errors, files, paths
 from core.errors import UserError
-from core.synth import chain_steps
+from core.synth import chain_steps, recipe_yaml
 from core.synth.chain_steps import Chain
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS, check_placeholders
@@ -27,16 +27,6 @@ KINDS = {
 }
 COMMON = {"kind", "title", "about", "lang"}
 NODE_CHARACTERS = 10  # that a list, a mapping or a text takes beside its letters
-WORDS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")  # what YAML reads as these stays a word
-LONGEST_NUMBER = 80  # characters
-# What is a number: 12:30 is none, nor 007, nor one of so many digits that to read it takes minutes.
-NUMBERS = {
-    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0|[1-9][\d_]{0,17})$", re.ASCII),
-    "tag:yaml.org,2002:float": re.compile(
-        r"[-+]?(?:\d[\d_]{0,30}\.[\d_]{0,30}|\.\d{1,30})(?:[eE][-+]\d{1,3})?$|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$",
-        re.ASCII,
-    ),
-}
 _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
 _CARDS = re.compile(r"^cards:[ \t]*([\w-]+(?: [\w-]+)*)[ \t]*$\n?", re.MULTILINE)
 _BLOCK = re.compile(r"^  (\w+):", re.MULTILINE)
@@ -157,25 +147,6 @@ class Recipe:
         return self.grammar.phrase(row, self.grammar.rules[path]) if isinstance(plan, str) else plan
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML where "yes", "no", dates and times stay the words that a person wrote, and so do numbers without an end."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the name is the library's
-        first: [(tag, NUMBERS.get(tag, fits)) for tag, fits in resolvers if tag not in WORDS]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_object(self, node, deep=False):
-        """The value of a node; what a tag like !!int does not fit is an error of the recipe as all others are."""
-        try:
-            if node.tag in NUMBERS and len(node.value) > LONGEST_NUMBER:
-                raise ValueError(node.tag)
-            return super().construct_object(node, deep)
-        except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError) as error:
-            kind = node.tag.rpartition(":")[2]
-            raise yaml.constructor.ConstructorError(None, None, f"this is no {kind}", node.start_mark) from error
-
-
 def folder() -> Path:
     return paths.assets() / "recipes"
 
@@ -184,7 +155,7 @@ def listed() -> list[dict]:
     """The recipes that come with the program, chains first: name, kind, lang, and title and about in each language."""
     recipes = []
     for path in sorted(folder().glob("*.yaml")):
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=recipe_yaml.Loader)
         recipes.append({"name": path.stem} | {key: values.get(key) for key in ("kind", "lang", "title", "about")})
     return sorted(recipes, key=lambda one: one["kind"] != "chain")
 
@@ -281,13 +252,11 @@ def read(text: str, file: str) -> Recipe:
     """A recipe from the text of its file."""
     try:
         _check_aliases(text, file)
-        values = yaml.load(text, Loader=_Loader)
+        values = yaml.load(text, Loader=recipe_yaml.Loader)
     except RecursionError:
         raise RulesEndless(file=file) from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
-        raise errors.named("RecipeUnreadable", file=file, line=mark.line + 1 if mark else 1, reason=reason) from error
+        raise recipe_yaml.unreadable(error, file) from error
     if not isinstance(values, dict):
         raise RecipeNotMapping(file=file)
     kind = str(values.get("kind", "grammar"))
@@ -307,7 +276,7 @@ def read(text: str, file: str) -> Recipe:
 def _check_aliases(text: str, file: str) -> None:
     """Refuse aliases of aliases, which make 10^9 texts of a few lines, and a list that contains itself."""
     total, sizes, opened = 0, {}, []  # characters so far, and those that an anchor stands for; what began where
-    for event in yaml.parse(text, Loader=_Loader) if "*" in text else ():
+    for event in yaml.parse(text, Loader=recipe_yaml.Loader) if "*" in text else ():
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, began = opened.pop()
             sizes[anchor] = total - began

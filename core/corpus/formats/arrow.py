@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 
-from core.corpus.sources import Bad, Format, Record, Source, most_unpacked
+from core.corpus.sources import Bad, Format, Record, Source
 
 BATCH = 1000  # rows of Parquet
-ROW_BYTES = 16  # that a row takes beside its texts
 
 
 def read(source: Source) -> Iterator[Record | Bad]:
@@ -21,7 +20,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
         else:
             file.seek(8 if head == b"ARROW1" else 0)  # a file is a stream with a table of contents behind it
             batches = pyarrow.ipc.open_stream(file)
-        number, left = 0, most_unpacked(source.size)
+        number = 0
         while True:
             try:
                 batch = next(batches, None)
@@ -33,23 +32,9 @@ def read(source: Source) -> Iterator[Record | Bad]:
             if batch is None:
                 return
             batch.validate(full=True)  # damaged offsets would end the process, not raise
-            rows = batch.to_pylist()
-            left -= _bytes(batch, rows)
-            if left < 0:  # a column of equal values takes no bytes, however many rows there are
-                yield Bad(f"#{number + 1}", "packed_too_much")
-                return
-            for row in rows:
+            for row in batch.to_pylist():
                 number += 1
                 yield Record(f"#{number}", plain(row))
-
-
-def _bytes(batch, rows: list[dict]) -> int:
-    """What the rows of a batch amount to, unpacked; columns of numbers are not counted."""
-    from pyarrow import types  # noqa: PLC0415 - pyarrow takes half a second
-
-    if "dictionary<" in str(batch.schema):  # whose texts are there once
-        return sum(len(str(row)) for row in rows)
-    return ROW_BYTES * len(rows) + sum(column.nbytes for column in batch.columns if not types.is_primitive(column.type))
 
 
 def _has_footer(file) -> bool:
