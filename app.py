@@ -303,6 +303,7 @@ def prepare_home() -> None:
     # Never a directory that somebody merely named and that holds other things.
     if not home.exists() or paths.database().exists() or not any(home.iterdir()):
         paths.make_private(home)
+    damage.clear_the_way()
     uploads, temporary = paths.make_private(paths.uploads()), paths.make_private(home / "tmp")
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     if len(os.fsencode(temporary)) <= LONGEST_TEMPORARY:
@@ -313,7 +314,6 @@ def prepare_home() -> None:
             with suppress(OSError):
                 if time.time() - left.lstat().st_mtime > seconds:
                     shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-    damage.clear_the_way()
 
 
 def end_online(say: Say) -> None:

@@ -5,7 +5,7 @@ What one of them holds counts as nothing where it is damaged; the page names it,
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import orjson
 
@@ -108,12 +108,24 @@ LOGS = (
     *(f"{job}/{name}" for job in ("runs/*", *JOBS) for name in ("run.lock", "log.txt")),
 )
 RECIPES = "recipes/*.yaml"
+# The directories of the data directory, and those in them that are not somebody's: a file may be in their way.
+DIRECTORIES = sorted(
+    {
+        parent.as_posix()
+        for pattern in (*OBJECTS, *LINES, *LOGS, RECIPES, "uploads/*", "tmp/*")
+        for parent in PurePath(pattern).parents
+        if parent.name and "*" not in parent.as_posix()
+    }
+)
 LOOKED_AT = 1 << 16  # bytes of a file of lines
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that cannot be read: what is wrong (directory, unreadable, empty, not_json, wrong_kind) and what it takes away."""
+    """A file that cannot be read: what is wrong and what it takes away.
+
+    `reason`: directory, unreadable, empty, not_json, wrong_kind; file: it stood where a directory belongs.
+    """
 
     path: Path
     reason: str
@@ -138,6 +150,9 @@ def found() -> list[Damage]:
     damaged += [Damage(path, reason, "recipe") for path in _there(RECIPES) if (reason := _wrong_text(path))]
     odd = [path for path in files.damage() if path.parent == paths.runs()]  # runs whose parts do not fit each other
     damaged += [Damage(path, files.damage()[path], "run") for path in odd]
+    damaged += [
+        Damage(path, "file", "aside") for name in DIRECTORIES for path in paths.home().glob(f"{name}.damaged-*")
+    ]
     return sorted(damaged, key=lambda one: one.path)
 
 
@@ -149,8 +164,13 @@ def set_aside() -> list[dict]:
 
 
 def clear_the_way() -> list[Path]:
-    """Rename directories that stand where a log or a lock is opened; their new paths."""
-    return [files.set_aside(path) for pattern in LOGS for path in _there(pattern) if path.is_dir()]
+    """Rename directories that stand where a log or a lock is opened, and files in the place of directories; their new paths."""
+    places = [path for name in DIRECTORIES if (path := paths.home() / name).exists() and not path.is_dir()]
+    return [*map(files.set_aside, places), *(files.set_aside(path) for path in _in_the_way())]
+
+
+def _in_the_way() -> Iterator[Path]:
+    return (path for pattern in LOGS for path in _there(pattern) if path.is_dir())
 
 
 def _there(pattern: str) -> Iterator[Path]:

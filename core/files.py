@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from core import errors
 from core.errors import UserError
 
 BLOCK_BYTES = 65_536
+MOST_BYTES = 2**26  # of JSON that is read whole
 MOST_CHARACTERS = 2**20  # of a text that a person writes or hands in whole
 _damage: dict[Path, str] = {}  # files that this process found damaged: what was wrong when they were read last
 
@@ -61,6 +63,11 @@ def read_json(path: Path, shape=dict):
     """
     kind = list if shape is list or isinstance(shape, list) else dict
     try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe may never end
+            return note_damage(path, reason(path)) or kind()
+        if about.st_size > MOST_BYTES:
+            return note_damage(path, "wrong_kind") or kind()
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         _damage.pop(path, None)

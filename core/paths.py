@@ -18,6 +18,13 @@ def home() -> Path:
     return Path(os.environ.get("SOULSMITH_HOME") or Path.home() / "soulsmith").expanduser().absolute()
 
 
+def expanded(name: str | Path) -> Path:
+    """A path that a person wrote; its ~ stays where there is no such user."""
+    with suppress(RuntimeError):
+        return Path(name).expanduser()
+    return Path(name)
+
+
 def assets() -> Path:
     """The read-only files that come with the program."""
     return Path(__file__).parent.parent / "assets"

@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -369,6 +370,23 @@ def test_a_directory_where_a_log_or_a_lock_is_opened_is_renamed_at_the_start(hur
         assert (path.exists(), (aside / "in it").read_text(), missing(before)) == (False, "kept", set())
         path.touch()
     assert damage.clear_the_way() == []
+
+
+@pytest.mark.parametrize("name", damage.DIRECTORIES)
+def test_a_file_where_a_directory_belongs_is_renamed_at_the_start_and_said(name, tmp_path, monkeypatch):
+    for variable in ("GRADIO_TEMP_DIR", "TMPDIR", "TEMP", "TMP"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("SOULSMITH_HOME", str(tmp_path / "home"))
+    place = made(tmp_path / "home" / name)
+    place.write_text("kept")
+    app.prepare_home()
+    damage.clear_the_way()
+    made(place / "a").touch()
+    assert [one.path.read_text() for one in damage.found()] == ["kept"]
+    assert not any(listed()[kind] for kind in PLACES)
+    for lang, words in (("en", "a file where a directory belongs"), ("ru", "файл на месте папки")):
+        assert words in pages.damage_notice(Say(lang)).value
 
 
 @pytest.mark.slow

@@ -1,8 +1,11 @@
 """Files and directories that appear whole or not at all."""
 
 import errno
+import os
 import stat
 import sys
+import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -90,3 +93,23 @@ def test_a_value_fits_a_shape():
         assert not files.fits(whole | other, shape)
     assert not files.fits({"name": "a"}, shape)
     assert not files.fits([], shape)
+
+
+def test_what_is_too_long_for_json_is_not_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.touch()
+    os.truncate(path, 4 * files.MOST_BYTES)
+    tracemalloc.start()
+    assert files.read_json(path) == {}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (peak < files.MOST_BYTES, files.damage()[path]) == (True, "wrong_kind")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes among the files")
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    path = tmp_path / "a.json"
+    os.mkfifo(path)
+    threading.Thread(target=path.write_text, args=["{}"], daemon=True).start()
+    assert files.read_json(path) == {}
+    assert files.damage()[path] == "unreadable"

@@ -9,13 +9,14 @@ import struct
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import psutil
 import pytest
 
 from core import foreign, process
-from core.corpus import corpus, import_process
+from core.corpus import archives, corpus, import_process, reading, sources, storage
 from core.corpus.reading import Options
 from core.errors import UserError
 from core.estimate import catalogue
@@ -125,6 +126,73 @@ def test_an_import_that_stands_still_ends_and_names_the_file(tmp_path, monkeypat
         list(import_process.run(["-c", slow], memory=MEMORY, silent=3))
 
 
+def overlapping(path: Path, members: int) -> None:
+    """A ZIP archive whose members all have the same packed bytes: 20,000 of them make a terabyte of a megabyte."""
+    text = b"The keeper lit the lamp, a line of many.\n" * 2**20
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", text)
+        archive.filelist *= members
+        archive.start_dir = archive.fp.tell()
+
+
+def test_members_that_share_their_bytes_are_read_up_to_what_an_honest_archive_holds(tmp_path):
+    overlapping(tmp_path / "a.zip", 50)
+    source = sources.of_path(tmp_path / "a.zip")
+    found = list(archives.of_zip(source))
+    read = [one for one in found if isinstance(one, sources.Source)]
+    assert 1 <= len(read) < 50
+    assert sum(one.size for one in read) <= sources.most_unpacked(source.size)
+    assert {one.reason for one in found if isinstance(one, sources.Bad)} == {"packed_too_much"}
+
+
+def one_page(path: Path, times: int) -> None:
+    """A book whose only page is named many times."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("META-INF/container.xml", '<rootfile full-path="a.opf"/>')
+        book.writestr("a.opf", '<package><item id="a" href="a.html"/>' + '<itemref idref="a"/>' * times + "</package>")
+        book.writestr("a.html", "<html><body>" + "<p>The keeper lit the lamp.</p>" * 40 + "</body></html>")
+
+
+def nulls(path: Path, rows: int) -> None:
+    """A column of nothing: any number of rows in a few bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"text": pa.nulls(rows, pa.string())}), path)
+
+
+def repeated_texts(path: Path, rows: int) -> None:
+    import pyarrow as pa
+
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), ["x" * 1000])
+    batch = pa.record_batch([column], names=["text"])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, batch.schema) as out:
+        out.write(batch)
+
+
+REPEATING = {"a.parquet": nulls, "a.arrow": repeated_texts, "a.epub": one_page}
+
+
+@pytest.mark.parametrize("name", REPEATING)
+def test_a_file_that_repeats_itself_is_read_up_to_what_an_honest_one_holds(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "BOMB_FREE", 2**19)
+    monkeypatch.setattr(sources, "BOMB_RATIO", 60)
+    for times, is_whole in ((200, True), (40_000, False)):
+        REPEATING[name](tmp_path / name, times)
+        (file,) = reading.each([tmp_path / name], reading.Options())
+        *_, last = read = list(reading.read(file, reading.Options()))
+        assert (isinstance(last, reading.Row) or last.reason != "packed_too_much") == is_whole
+        assert is_whole or 100 < len(read) < times
+
+
+def test_what_is_set_aside_is_listed_up_to_a_limit_and_counted_beyond(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "MOST_ASIDE", 5)
+    (tmp_path / "a.jsonl").write_text('{"id": 5}\n' * 100 + '{"text": "The keeper lit the lamp."}\n')
+    card = corpus.create([tmp_path / "a.jsonl"], "a", out=tmp_path / "made")
+    lines = (tmp_path / "made" / "set_aside.jsonl").read_text().count("\n")
+    assert (card["rows_set_aside"], sum(card["reasons"].values()), lines) == (100, 100, 5)
+
+
 def gguf(pairs: int, tensors: int, body: bytes = b"") -> bytes:
     return b"GGUF" + struct.pack("<IQQ", 3, tensors, pairs) + body
 
@@ -168,11 +236,25 @@ def endless(path: Path) -> None:
     os.truncate(path, 10**11)
 
 
+def tokenizer_with(**steps):
+    def write(path: Path) -> None:
+        path.write_text(json.dumps(json.loads(path.read_text()) | steps))
+
+    return write
+
+
+def split_by(expression: str) -> dict:
+    return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+
+
+DOUBLED = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
 MODELS = {
     "a template that loops": ("chat_template.jinja", "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "chat_template was not read within"),
     "a template that writes": ("chat_template.jinja", "{{ 'a' * 10**11 }}", "chat_template takes more than 0.391 GiB"),
     "a template that writes in the fourth turn": ("chat_template.jinja", "{% if messages|length > 3 %}{{ 'a' * 10**11 }}{% endif %}", "chat_template takes more than 0.391 GiB"),
     "a tokenizer without an end": ("tokenizer.json", endless, "tokenizer .* (takes more than|out of memory)"),
+    "a tokenizer that doubles": ("tokenizer.json", tokenizer_with(normalizer={"type": "Sequence", "normalizers": [DOUBLED] * 60}), "tokenizer.json .*(takes more than|was not read within)"),
+    "a tokenizer that tries all ways": ("tokenizer.json", tokenizer_with(pre_tokenizer=split_by(r"(a+)+$|(\w+\s?)+#")), "tokenizer of .* could not be read: .*retry-limit"),
     "a config without an end": ("config.json", endless, r"config\.json takes more than 0.391 GiB"),
     "a list": ("config.json", "[1]", r"config\.json is not the config of a language model: it is no object"),
     "nested": ("config.json", "[" * 10**5, r"config\.json is not the config of a language model: it is no JSON"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from core import foreign
-from core.corpus import corpus, hub, import_process, importer, turns
+from core.corpus import corpus, hub, import_process, importer, storage, turns
 from core.errors import ErrorElsewhere, UserError, named
 from core.models import models as known
 from ui import corpora_files, corpora_new, corpora_quality, pages
@@ -249,7 +249,7 @@ def on_choose(say: Say, corpus_id: str | None):
 
 def aside(say: Say, card: dict | None, start: int = 0) -> tuple:
     """A page of what was set aside: the table, where it starts, and the buttons with the place among all."""
-    total = card.get("rows_set_aside", 0) if card else 0
+    total = min(card.get("rows_set_aside", 0), storage.MOST_ASIDE) if card else 0
     if not total:
         return "", 0, gr.update(visible=False), ""
     start = min(max(0, start), (total - 1) // PAGE * PAGE)

@@ -3,7 +3,6 @@
 import re
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import gradio as gr
 
@@ -123,7 +122,7 @@ def is_model(name: str) -> bool:
     if name in (models.STARTER, *(model["id"] for model in models.ready())) or models.is_hub_id(name):
         return True
     with suppress(RuntimeError):  # a home that nobody has
-        return Path(name).expanduser().exists()
+        return paths.expanded(name).exists()
     return False
 
 

@@ -48,10 +48,16 @@ def _of_members(source: Source, archive, members: list) -> Iterator[Source | Bad
     for member in members[MOST_MEMBERS:]:
         yield Bad(member.filename, "too_many_members")
     describes = sources.describes([Path(member.filename).name for member in members])
+    left = sources.most_unpacked(source.size)  # of all members together: they may share their packed bytes
     for member in sorted(members[:MOST_MEMBERS], key=lambda member: member.filename):
         if describes(Path(member.filename).name):
             yield Bad(member.filename, "describes_others")
-        elif (opened := _of_member(source, archive, member)) is not None:
+            continue
+        if member.file_size > left:
+            yield Bad(member.filename, "packed_too_much")
+            continue
+        left -= member.file_size
+        if (opened := _of_member(source, archive, member)) is not None:
             yield opened
 
 
@@ -204,7 +210,7 @@ def _of_member(source: Source, archive: zipfile.ZipFile, member: zipfile.ZipInfo
         return Bad(member.filename, "link")
     if member.flag_bits & 1:
         return Bad(member.filename, "zip_password")
-    if member.file_size > max(sources.BOMB_FREE, member.compress_size * sources.BOMB_RATIO):
+    if member.file_size > sources.most_unpacked(member.compress_size):
         return Bad(member.filename, "packed_too_much")
 
     def opened() -> BinaryIO:

@@ -15,6 +15,7 @@ from core.corpus.sources import Bad, Record, Source
 ARCHIVES = {"zip": archives.of_zip, "tar": archives.of_tar}
 DEEPEST = 2  # archives inside archives
 EXCERPT = 200  # characters
+ROW_BYTES = 16  # that a row counts for beside its texts
 MOST_CONVERSATIONS = 100_000  # whose notes are kept in mind to be joined
 
 
@@ -115,7 +116,21 @@ def _unknown(source: Source, reason: str, excerpt: str = "") -> detection.Opened
 
 
 def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
-    """Each record of a source as a Row or a SetAside: never both, never neither."""
+    """Each record of a source as a Row or a SetAside: never both, never neither.
+
+    A source ends where more came out of it than an honest one of its size holds: a page, a text or a column that is there
+    once can be named a million times.
+    """
+    left = sources.most_unpacked(file.source.size)
+    for row in _read(file, options):
+        yield row
+        left -= ROW_BYTES + (sum(map(len, turns.texts(row.row))) if isinstance(row, Row) else 0)
+        if left < 0 < file.source.size:
+            yield SetAside(file.source.name, row.place, "packed_too_much", "", "")
+            return
+
+
+def _read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
     repairer, name = mojibake.Repairer(), file.source.name
     records, text = text_columns.ahead(file.records)
     for record in records:

@@ -111,7 +111,7 @@ class _Limited(io.RawIOBase):
 
     def __init__(self, stream: BinaryIO, packed: int):
         self._stream, self._given = stream, 0
-        self._most = min(MOST_UNPACKED, max(BOMB_FREE, packed * BOMB_RATIO))
+        self._most = min(MOST_UNPACKED, most_unpacked(packed))
 
     def readable(self) -> bool:
         return True
@@ -128,6 +128,11 @@ class _Limited(io.RawIOBase):
         if not self.closed:
             self._stream.close()
         super().close()
+
+
+def most_unpacked(packed: int) -> int:
+    """Bytes that may honestly come out of so many packed ones."""
+    return max(BOMB_FREE, packed * BOMB_RATIO)
 
 
 def limited(stream: BinaryIO, packed: int) -> BinaryIO:

@@ -19,6 +19,7 @@ from core.errors import UserError
 from core.training import corpus_rows
 
 SHARD_BYTES = 256 * 2**20
+MOST_ASIDE = 1_000_000  # records that are listed: a file of a gigabyte can have 100 million that are too short
 EVERY = 500  # rows between two marks of the index
 _ROLES = {role: b', "role": "%b"}' % role.encode() for role in turns.ROLES}
 KEPT_FREE = 50 * 2**20  # bytes that are left on the disk
@@ -54,7 +55,7 @@ class Writer:
         self.rows = self.texts = self.pairs = self.judged = self.disliked = self.bytes = self.characters = 0
         self._ids, self._marks = bytearray(), []
         self._shard, self._offset, self._file = -1, 0, None
-        self._aside = (directory / "set_aside.jsonl").open("wb")
+        self._aside, self._listed = (directory / "set_aside.jsonl").open("wb"), 0
 
     def row(self, row: dict, source: dict | None = None, raw: bytes = b"") -> None:
         """Write a row that has no id yet, its id first; `raw` is the same row as JSON, when it is at hand."""
@@ -85,6 +86,10 @@ class Writer:
                 self.characters += len(turn["content"])
 
     def set_aside(self, values: dict) -> None:
+        """List what became no row; of more than MOST_ASIDE the card has the number and the reasons alone."""
+        self._listed += 1
+        if self._listed > MOST_ASIDE:
+            return
         self._aside.write(orjson.dumps(values) + b"\n")
 
     def finish(self, card: dict) -> dict:

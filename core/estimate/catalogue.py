@@ -1,8 +1,6 @@
 """The shapes of models, by what they are called or where they lie."""
 
-from pathlib import Path
-
-from core import errors
+from core import errors, paths
 from core.estimate import config_sources
 from core.estimate.model_names import find, is_exact, nearest, resolve
 from core.estimate.shape import ModelShape, from_config
@@ -59,8 +57,8 @@ def is_pasted(name: str) -> bool:
 
 def _exists(name: str) -> bool:
     try:
-        return bool(name) and Path(name).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # too long, or with a NUL
+        return bool(name) and paths.expanded(name).exists()
+    except (OSError, ValueError):  # too long, or with a NUL
         return False
 
 
@@ -71,7 +69,7 @@ def _known(name: str) -> tuple[str, dict]:
         config = config_sources.pasted(name)
         return str(config.get("_name_or_path") or "config.json"), config
     if _exists(name):
-        place = Path(name).expanduser()
+        place = paths.expanded(name)
         base = config_sources.base_of_adapter(place)
         return (name, _known(base)[1]) if base else (name, config_sources.from_disk(place))
     if not is_exact(name) and is_hub_id(name) and (config := config_sources.cached(name)):

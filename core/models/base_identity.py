@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from core import files
+from core import files, paths
 from core.models import models
 from core.training import base_weights
 
@@ -35,7 +35,7 @@ class Identity:
 
 def of(name: str) -> Identity:
     """The identity of a base model, named as in a run's config; nothing is downloaded."""
-    path = Path(models.local(name) or name).expanduser()
+    path = paths.expanded(models.local(name) or name)
     card = files.read_json(path / "soulsmith.json") if path.is_dir() else {}
     cached = _in_cache(path)
     hub_id = STARTER_HUB_ID if models.STARTER in (name, card.get("id")) else cached[0] or card.get("hub_id", "")

@@ -16,6 +16,8 @@ SECONDS = 30.0
 MOST_LAYERS = 1000
 MOST_HEADER = 100_000_000  # bytes of JSON before the tensors, as safetensors has it
 LENGTHS = (1, 3, 4, 9, 40)  # turns of the conversations that a template is tried with, the system's among them
+# Runs of one kind of letter, which an expression that tries all ways to divide them never ends with.
+TEXT = "The keeper lit the lamp, and the sea went dark. " + " ".join(letter * 40 for letter in "aAя1 .!?_-\n")
 
 
 class ModelConfigUnfit(UserError):
@@ -52,6 +54,7 @@ def check(name: str) -> None:
         return
     process.opening(str(directory / "tokenizer.json"))
     loaded = tokenizer.load(directory)
+    _try(loaded, directory)
     process.opening(f"{directory}: chat_template")
     for length in LENGTHS:
         try:
@@ -60,6 +63,16 @@ def check(name: str) -> None:
             raise
         except Exception:  # one that does not take these turns may take those of the corpus
             continue
+
+
+def _try(loaded: tokenizer.LightTokenizer, directory: Path) -> None:
+    """Encode a text: rules that take more time with each letter, or write without an end, do so here first."""
+    try:
+        loaded(TEXT)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # which the Rust library raises, and which is no Exception
+            raise
+        raise errors.named("TokenizerUnreadable", path=directory, reason=str(error)[:200]) from error
 
 
 def _talk(length: int) -> list[dict]:

@@ -79,7 +79,7 @@ def local(name: str) -> str | None:
     for model in ready():
         if name in (model["id"], model["path"]):
             return model["path"]
-    path = Path(name).expanduser()
+    path = paths.expanded(name)
     if name and path.is_dir():
         _check_directory(path)
         return str(path)
@@ -89,7 +89,7 @@ def local(name: str) -> str | None:
 def check(name: str) -> None:
     """Raise the error that a name would certainly lead to, without downloading or converting anything."""
     name = name.strip()
-    path = Path(name).expanduser()
+    path = paths.expanded(name)
     if directory := local(name):
         model_check.ask(Path(directory))
     elif name == STARTER:
@@ -109,7 +109,7 @@ def prepare(name: str, report: Report = silent) -> str:
         return directory
     if name == STARTER:
         return _prepare_starter(report)
-    path = Path(name).expanduser()
+    path = paths.expanded(name)
     return _prepare_gguf(path, report) if path.is_file() else _prepare_hub(name, report)
 
 

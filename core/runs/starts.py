@@ -16,7 +16,7 @@ from pathlib import Path
 from core import damage, errors, events, files, paths
 from core.chat import imported
 from core.errors import UserError
-from core.models import base_identity, model_files, models
+from core.models import adapter_check, base_identity, model_check, model_files, models
 from core.training import start as training_start
 from core.training.checkpoints import evals_of, is_whole, whole_checkpoint
 from core.training.config import TrainConfig
@@ -25,6 +25,7 @@ from core.training.errors import StartUnreadable
 FOLDER, CARD = "start", "start.json"
 RUN = "run:"
 ADAPTER = ["adapter_config.json", "adapter_model.safetensors"]
+NAMED = {"id": str | None, "base_model": str | None}  # in the card of an adapter from the hub
 WHOLE = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json")
 
 
@@ -55,7 +56,7 @@ def source(start: str) -> Path | None:
         if found is None:
             raise errors.named("StartHasNoWeights", name=_label(run_id), what=checkpoint or "-")
         return Path(found)
-    folder = Path(start).expanduser()
+    folder = paths.expanded(start)
     if folder.is_dir():
         return folder
     if not models.is_hub_id(start):
@@ -96,11 +97,24 @@ def check(config: TrainConfig) -> None:
     if config.start.startswith(RUN):
         base = _config(_parts(config.start)[0])["base_model"]
     else:
+        _check_files(folder)
         base = _base_name(folder) if training_start.is_adapter(folder) else ""
     if base and not _same_base(base, config.base_model):
         raise errors.named("StartOtherBase", start=config.start, base=base, model=config.base_model)
     with_folder = replace(config, start=str(folder))
     training_start.check_settings(with_folder)
+
+
+def _check_files(folder: Path) -> None:
+    """Refuse what was not made here and would take more memory or time than it is worth to read.
+
+    Raises:
+        what adapter_check.ask() and model_check.ask() raise.
+    """
+    if not training_start.is_adapter(folder):
+        model_check.ask(folder)
+    elif (folder / adapter_check.WEIGHTS).is_file():  # what is missing is named where the files are taken
+        adapter_check.ask(folder)
 
 
 def repeated(config: TrainConfig, run_id: str) -> TrainConfig:
@@ -138,6 +152,7 @@ def ready(config: TrainConfig, run_dir: Path, report) -> TrainConfig:
         if source(config.start) is None:
             wanted = [*WHOLE, ADAPTER[0]] if config.method == "full" else [*ADAPTER, base_identity.FILE]
             folder = models.download(config.start, wanted, report)
+            _check_files(Path(folder))
             training_start.check_settings(replace(config, start=folder))
             files.write_json(run_dir / CARD, {"ancestry": [_entry(config.start)]})
             _link(Path(folder), run_dir / FOLDER)
@@ -210,10 +225,10 @@ def _base_forgetting(start: str, logged: list[dict]) -> dict | None:
 
 def _name_of(start: str) -> str:
     """What to call a start that is no run; not by a path, which would tell other people about this disk."""
-    folder = Path(start).expanduser()
+    folder = paths.expanded(start)
     if models.is_hub_id(start) and not folder.is_dir():
         return start
-    return files.read_json(folder / imported.CARD).get("id") or folder.name
+    return files.read_json(folder / imported.CARD, NAMED).get("id") or folder.name
 
 
 def _result(run_dir: Path) -> tuple[int | None, float | None]:
@@ -255,7 +270,7 @@ def _label(run_id: str) -> str:
 
 def _base_name(folder: Path) -> str:
     """The base model of an adapter as a run names it: a model that is ready by its id, one of the hub by its hub id."""
-    if of_import := files.read_json(folder / imported.CARD).get("base_model"):
+    if of_import := files.read_json(folder / imported.CARD, NAMED).get("base_model"):
         return of_import
     name = str(training_start.read_adapter(folder).get("base_model_name_or_path") or "")
     ready = {model["path"]: model["id"] for model in models.ready()}

@@ -141,7 +141,7 @@ class Gate:
         """Let a message through that is made of plain values only: nothing that could name a file."""
         try:
             message = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Refused(400) from None
         if not isinstance(message, dict) or message.get("event_data") is not None:
             raise Refused(400)

@@ -66,8 +66,12 @@ def address(url: str) -> str:
     Raises:
         EndpointNotAnAddress. EndpointHoldsKey: for one with a password or a key.
     """
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url.strip())
+        is_server = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.isascii()
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        is_server = False
+    if not is_server:
         raise errors.named("EndpointNotAnAddress", url=url)
     if parts.username or parts.password or parts.query:
         raise errors.named(
@@ -157,7 +161,8 @@ class Endpoint:
                 if error.code < 500 and error.code not in (408, 425, 429):
                     return Reply("", wrong="bad_request", detail=reason)
                 pause = max(pause, _retry_after(error))
-            except (OSError, http.client.HTTPException) as error:  # refused, reset, timed out, cut in the middle
+            except (OSError, UnicodeError, http.client.HTTPException) as error:
+                # Refused, reset, timed out, cut in the middle, or no name that a host can have.
                 timeouts += isinstance(getattr(error, "reason", error), TimeoutError)
                 reason = self._hidden(str(getattr(error, "reason", error)) or type(error).__name__)
         raise EndpointDown(url=self.url, attempts=attempt, reason=reason.rstrip("."))

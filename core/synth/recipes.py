@@ -13,7 +13,7 @@ import yaml
 
 from core import errors, files, paths
 from core.errors import UserError
-from core.synth import chain_steps
+from core.synth import chain_steps, recipe_yaml
 from core.synth.chain_steps import Chain
 from core.synth.grammar import Grammar, Row, Rule
 from core.synth.prompts import METHODS, check_placeholders
@@ -147,15 +147,6 @@ class Recipe:
         return self.grammar.phrase(row, self.grammar.rules[path]) if isinstance(plan, str) else plan
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML where "yes", "no" and dates stay the words that a person wrote."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the name is the library's
-        first: [one for one in resolvers if one[0] not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
 def folder() -> Path:
     return paths.assets() / "recipes"
 
@@ -164,7 +155,7 @@ def listed() -> list[dict]:
     """The recipes that come with the program, chains first: name, kind, lang, and title and about in each language."""
     recipes = []
     for path in sorted(folder().glob("*.yaml")):
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=recipe_yaml.Loader)
         recipes.append({"name": path.stem} | {key: values.get(key) for key in ("kind", "lang", "title", "about")})
     return sorted(recipes, key=lambda one: one["kind"] != "chain")
 
@@ -261,13 +252,11 @@ def read(text: str, file: str) -> Recipe:
     """A recipe from the text of its file."""
     try:
         _check_aliases(text, file)
-        values = yaml.load(text, Loader=_Loader)
+        values = yaml.load(text, Loader=recipe_yaml.Loader)
     except RecursionError:
         raise RulesEndless(file=file) from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        reason = getattr(error, "problem", None) or str(error).split("\n")[0]
-        raise errors.named("RecipeUnreadable", file=file, line=mark.line + 1 if mark else 1, reason=reason) from error
+        raise recipe_yaml.unreadable(error, file) from error
     if not isinstance(values, dict):
         raise RecipeNotMapping(file=file)
     kind = str(values.get("kind", "grammar"))
@@ -287,7 +276,7 @@ def read(text: str, file: str) -> Recipe:
 def _check_aliases(text: str, file: str) -> None:
     """Refuse aliases of aliases, which make 10^9 texts of a few lines, and a list that contains itself."""
     total, sizes, opened = 0, {}, []  # characters so far, and those that an anchor stands for; what began where
-    for event in yaml.parse(text, Loader=_Loader) if "*" in text else ():
+    for event in yaml.parse(text, Loader=recipe_yaml.Loader) if "*" in text else ():
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, began = opened.pop()
             sizes[anchor] = total - began

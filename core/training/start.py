@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from .errors import StartForeign, StartIsAdapter, StartIsWhole, StartNotPlainLor
 
 ADAPTER = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
+MOST_BYTES = 2**20  # of an adapter_config.json
 OTHERS = (  # fields of an adapter's config that TrainConfig has no words for: they have to be empty
     *("rank_pattern", "alpha_pattern", "layers_to_transform", "layer_replication", "trainable_token_indices"),
     *("lora_bias", "alora_invocation_tokens", "megatron_config"),
@@ -29,11 +31,24 @@ def read_adapter(directory: str | Path) -> dict:
     Raises:
         StartUnreadable.
     """
+    path = Path(directory) / ADAPTER
     try:
-        values = json.loads((Path(directory) / ADAPTER).read_text(encoding="utf-8"))
-        return values | {"peft_type": str(values["peft_type"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not path.is_file() or path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{path} is no file of an adapter")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values |= {"peft_type": str(values["peft_type"])}
+        if values["peft_type"] == "LORA" and not _is_sound(values):
+            raise ValueError(f"{path} has values of another type")
+        return values
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StartUnreadable(start=directory, missing=ADAPTER) from error
+
+
+def _is_sound(adapter: dict) -> bool:
+    """Whether the values that fields_of() reads are of their types."""
+    targets, alpha = adapter.get("target_modules") or [], adapter.get("lora_alpha")
+    named = isinstance(targets, str) or (isinstance(targets, list) and all(isinstance(one, str) for one in targets))
+    return named and type(adapter.get("r")) is int and type(alpha) in (int, float) and math.isfinite(alpha)
 
 
 def fields_of(adapter: dict) -> dict:
@@ -156,5 +171,14 @@ def _shapes(start: Path) -> dict[str, list[int]]:
         with (start / WEIGHTS).open("rb") as content:
             header = json.loads(content.read(int.from_bytes(content.read(8), "little")))
         return {name: about["shape"] for name, about in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise StartUnreadable(start=start, missing=WEIGHTS) from error

@@ -39,7 +39,7 @@ def holds(member: str, source: Source, head: bytes) -> bool:
 def check(archive: zipfile.ZipFile) -> None:
     """Refuse an archive of which a part unpacks to far more than any document does."""
     for member in archive.infolist():
-        if member.file_size > max(sources.BOMB_FREE, member.compress_size * sources.BOMB_RATIO):
+        if member.file_size > sources.most_unpacked(member.compress_size):
             raise sources.PackedTooMuch(member.filename)
 
 
