@@ -5,9 +5,11 @@ import re
 import gradio as gr
 import pytest
 
+import app
 from core import demo, events, jobs, paths
 from core.runs import runs
 from core.training.config import TrainConfig
+from tests.page_session import Session
 from ui import opening, opening_demo, opening_road, playground_talk
 from ui.text import Say
 
@@ -65,6 +67,19 @@ def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(page_config):
         if not (component["props"].get("info") or component["props"].get("placeholder"))
     }
     assert {label for label in bare - PLAIN if not label.startswith(PLAIN_BEGINNINGS)} == set()
+
+
+def test_a_window_that_is_open_for_long_takes_no_more_memory():
+    page = app.build_page(Say("en"))
+    window = Session(page)
+    window.open()
+    held = window.state.blocks_config.blocks
+    before = len(held)
+    for _ in range(3):
+        for tab in app.TABS:
+            window.select(tab)
+        window.tick()
+    assert (len(held), len(window.state.config_values)) == (before, before) == (len(page.blocks), len(page.blocks))
 
 
 def test_no_choice_is_dropped_while_the_one_before_it_is_answered(page_config):

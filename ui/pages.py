@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio.blocks import Block
+from gradio.state_holder import SessionState
 from starlette.applications import Starlette
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -81,6 +83,19 @@ def script(code: str) -> str:
     words = json.dumps(LOCALES[code].get("framework", {}), ensure_ascii=False)
     known = f"window.glossary = {terms}; window.framework = {words};"
     return f"<script>document.documentElement.lang = '{code}';{known}{SCRIPT}</script>"
+
+
+def _set_in_session(session: SessionState, id: int, value, put=SessionState.__setitem__) -> None:
+    """Give a component that an update made anew the number of the one before it.
+
+    With one of its own gradio takes it for another component and keeps it, 3 kB an update as long as the window is open.
+    """
+    if isinstance(value, Block):
+        value._id = id
+    put(session, id, value)
+
+
+SessionState.__setitem__ = _set_in_session
 
 
 def end_first(event, streams, handler, inputs, outputs, before=(lambda: None, None, None), **more):
