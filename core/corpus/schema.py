@@ -223,13 +223,12 @@ _CHATS = {"messages": _messages, "pair": _pair, "human_assistant": _human_assist
 
 def _rest(value: dict, mapping: dict, read: tuple[str, ...]) -> dict:
     """The record's other plain fields; long ones and nested ones are not carried along."""
-    used = {*read, *(mapping.get(name) for name in LISTS)}
-    used.update(mapping.get("ask", ()))
+    used = {*read, *OURS, *map(mapping.get, LISTS), *mapping.get("ask", ())}
     fields = {}
     for key, field in value.items():
         if key == "fields" and isinstance(ours := turn_lists.parsed(field) if isinstance(field, str) else field, dict):
             fields |= ours  # our own row come back
-        elif key not in used and key not in OURS and _is_short(field):
+        elif key not in used and _is_short(field):
             fields[str(key)] = field
     return fields
 
