@@ -17,14 +17,20 @@ NO_INPUT = ("<noinput>", "<no input>", "noinput", "no input", "n/a", "none", "nu
 
 def asked(value: dict, columns: list[str], notes: list[str]) -> str:
     """The words of a question: its columns, and a line for each of its choices."""
-    parts = [_words(value.get(name), notes) for name in columns]
-    if any(part.strip().lower() in NO_INPUT for part in parts[1:]):
-        parts, notes[:] = parts[:1], [*notes, "placeholder_dropped"]
-    ask = "\n\n".join(part for part in parts if part.strip())
+    ask = _words(value.get(columns[0]), notes)
+    if len(columns) > 1:
+        ask = _joined([ask, *(_words(value.get(name), notes) for name in columns[1:])], notes)
     if not (choices := _choices(value)) or not ask.strip():
         return ask
     texts = [text for _, text in choices]
     return ask if all(text in ask for text in texts) else "\n".join([ask + "\n", *texts])
+
+
+def _joined(parts: list[str], notes: list[str]) -> str:
+    if any(part.strip().lower() in NO_INPUT for part in parts[1:]):
+        parts = parts[:1]
+        notes.append("placeholder_dropped")
+    return "\n\n".join(part for part in parts if part.strip())
 
 
 def answered(answer: object, value: dict, notes: list[str]) -> object:

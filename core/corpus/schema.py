@@ -29,7 +29,7 @@ def guess(value: object) -> dict:
 
 def _guess_chat(names: dict, value: dict) -> dict | None:
     system = {"system": key} if (key := _first(names, "system")) is not None else {}
-    for name in NAMES["messages"]:
+    for name in NAMES["messages"] if _first(names, "messages") is not None else ():
         if name in names and turn_lists.is_turns(value[names[name]]):
             return {"schema": "messages", "messages": names[name]} | system
     if "chosen" in names and turn_lists.is_turns(value[names["chosen"]]):
@@ -204,6 +204,8 @@ def _pair(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[d
 
 def _history(before: object, notes: list[str]) -> list[str]:
     """What was said before the question: pairs, as in Alpaca's history."""
+    if not before:
+        return []
     before = turn_lists.parsed(before) if isinstance(before, str) and before.strip() else before
     pairs = [pair for pair in before if isinstance(pair, list) and len(pair) == 2] if isinstance(before, list) else []
     if before and (not isinstance(before, list) or len(pairs) < len(before)):
