@@ -19,6 +19,7 @@ from core.corpus.sources import Bad, Source
 
 MOST_MEMBERS = 20_000
 READS_AS_RUSSIAN = 4.2  # nats a character of a name
+BESIDE_LATIN = re.compile(rb"(?<=[A-Za-z])[\x80-\xff]{1,2}(?![\x80-\xff])|(?<![\x80-\xff])[\x80-\xff]{1,2}(?=[A-Za-z])")
 OFFICE = re.compile(r"\[Content_Types\]|mimetype$|_rels/|META-INF/|word/|xl/|ppt/")  # parts of one document
 
 
@@ -196,6 +197,8 @@ def _member_name(member: zipfile.ZipInfo) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
+        if len(raw) - len(BESIDE_LATIN.sub(b"", raw)) == sum(byte > 127 for byte in raw):  # café, Größe
+            return member.filename
         name = min((raw.decode(name, errors="replace") for name in ("cp866", "cp1251")), key=russian_bigrams.cost)
     return name if russian_bigrams.cost(name) <= READS_AS_RUSSIAN else member.filename
 

@@ -10,15 +10,15 @@ SPECIAL = re.compile(
     r"<\|[a-z_0-9]{2,40}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk)>", re.IGNORECASE
 )
 _REFUSED_RU = (
-    r"помочь(?! (?:тебе|ему|ей|им) с (?!эт))|помогать|выполн|ответить на (?:эт|ваш|так|подобн|данн)|отвечать на|предостав\w+ (?:вам |тебе )?(?:эт|так|подобн|данн|инструкц|информац|точн|конкретн|актуальн|доступ|ссылк|медицин|юридич|контент)|"
-    r"обсуждать (?:эт[уи]|это(?=[.!]|$)|так|подобн|данн)|созда\w+ (?:эт|такой (?:контент|текст|запрос)|такие (?:материал|изображ|текст)|подобн|контент|материал)|сгенерир|написать|"
-    r"продолжить эт|участвовать в (?:эт|так|подобн|обсужд|разговор)|поддерж\w+ (?:эт|так|подобн|разговор)|раскры|рассказать о том, как|дать (?:такой|совет|инструкц)|содействовать|давать"
+    r"помочь(?! (?:тебе|ему|ей|им) с (?!эт))|помогать|выполн(?!\w* (?:заказ|работ|план|норм|обещ|договор))|ответить на (?:эт|ваш(?! (?:звон|письм))|так|подобн|данн)|отвечать на|предостав\w+ (?:вам |тебе )?(?:эт|так|подобн|данн|инструкц|информац|точн|конкретн|актуальн|доступ|ссылк|медицин|юридич|контент)|"
+    r"обсуждать (?:эт[уи]|это(?=[.!]|$)|так|подобн|данн)|созда\w+ (?:эт|такой (?:контент|текст|запрос)|такие (?:материал|изображ|текст)|подобн|контент|материал)|сгенерир|написать(?! (?:письмо|тебе|вам|ему|ей|домой|ни )\b)|"
+    r"продолжить эт|участвовать в (?:эт|так|подобн|обсужд|разговор\w* (?:так|подобн|на эт|о ))|поддерж\w+ (?:эт|так|подобн|разговор)|раскры|рассказать о том, как|дать (?:такой|совет|инструкц)|содействовать|давать(?! (?:деньги|денег|в долг|взаймы|тебе|вам|ему|ей))"
 )
 _REFUSED_EN = (
-    "help|assist|provide|fulfill|comply|answer|generate|create|write|discuss|engage|continue|share|support|do that|"
+    "help|assist|provide|fulfill|comply|answer(?! the (?:phone|door|bell))|generate|create|write(?! (?:with|back|to you))|discuss|engage|continue|share|support|do that|"
     r"give (?:you )?(?:that|this|such|any|advice|instructions|information|medical|legal|financial)"
 )
-_ASKED_EN = r"(?:that|this|such|your|any|instructions|information|content|guidance|assistance|harmful|illegal)\b"
+_ASKED_EN = r"(?:that|this(?! (?:matter|case|issue) with)|such|your|any|guidance|(?:medical|legal|financial) advice|instructions|information|content|assistance|harmful|illegal)\b"
 _MODEL_RU = r"(?:ии|искусственный интеллект|языковая модель|ии-модель|модель искусственного интеллекта|чат-?бот)"
 REFUSAL = re.compile(
     rf"\bкак (?:большая )?{_MODEL_RU}(?:\s*,|\s+я\b)|"
@@ -27,6 +27,8 @@ REFUSAL = re.compile(
     r"не могу (?:с?генерировать|созда(?:ва)?ть) (?:так(?:ой|ие) (?:контент|текст|материал)|подобн|контент)|"
     r"не (?:могу|смогу|буду|имею возможности) (?:помочь|помогать) (?:вам |тебе )?(?:с|в) эт|я не (?:могу|буду) продолжать этот разговор|"
     r"я не (?:могу|буду) (?:обсуждать (?:эту тему|эти темы|подобн)|предостав\w+ (?:инструкц|такую информац|подобн))|"
+    r"^не могу обсуждать эту тему|с этим (?:я )?(?:вам |тебе )?помочь не (?:могу|смогу)|"
+    r"я не (?:могу|буду|смогу) (?:вам |тебе )?помо(?:чь|гать) (?:вам |тебе )?с (?:создани|изготовлени|взлом|разработк)|"
     r"я (?:всего )?лишь (?:программа|чат-?бот)|"
     r"не могу выполнить (?:эт|так|ваш|данн)|"
     rf"(?:извините|простите|прошу прощения|к сожалению|жаль),? (?:но )?я не (?:могу|буду) (?:вам |с этим )?(?:{_REFUSED_RU})|"
@@ -34,8 +36,9 @@ REFUSAL = re.compile(
     rf"i(?:['’]m| am) sorry,? but i (?:can(?:['’]t|not)|am unable to|won['’]t) (?:{_REFUSED_EN})|"
     rf"i(?: can(?:['’]t|not)| won['’]t|(?:['’]m| am) (?:unable|not able) to| won['’]t be able to) (?:help|assist|comply)(?: you)? with (?:that|this)"
     r"(?: request| topic| task)?(?=[.,;!]|$)|"
-    rf"i(?: can(?:['’]t|not)|(?:['’]m| am) (?:unable|not able) to) (?:provide|generate|fulfill|discuss|engage in) {_ASKED_EN}|"
-    r"i (?:must|have to) (?:respectfully )?decline",
+    r"i(?: can(?:['’]t|not)| won['’]t) (?:help|assist)(?: you)? with (?:creating|developing|hacking|illegal|harmful)|"
+    rf"i(?: can(?:['’]t|not)| won['’]t|(?:['’]m| am) (?:unable|not able) to) (?:provide|generate|fulfill|discuss|engage in) {_ASKED_EN}|"
+    r"i (?:must|have to) (?:respectfully )?decline(?! (?:the|your|his|her|an?) (?:kind |generous )?(?:invitation|offer|hono))",
     re.IGNORECASE | re.MULTILINE,
 )
 LOOKALIKE = "aceopxyABCEHKMOPTX"

@@ -12,20 +12,24 @@ PATTERNS = (
         re.DOTALL,
     )),
     ("key", re.compile(r"PuTTY-User-Key-File-\d.{5,8000}?(?:Private-MAC: \w+|\n\s*\n|\Z)", re.DOTALL)),
+    ("key", re.compile(r"(?<=://)[^\s:/@]{0,64}:(?=[^\s/@]*\d)[^\s/@]{3,64}(?=@)")),  # of a database or a server
+    ("key", re.compile(r"(?<=hooks\.slack\.com/services/)[\w/]{20,}|(?<=/api/webhooks/)\d{17,20}/[\w-]{60,}")),
+    ("key", re.compile(r"\b[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])")),  # of a bot of Discord
     ("key", re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}")),
     ("email", re.compile(
         r"(?<![\w.+-])(?!git@)[\w.+-]{1,64}(?:@|\s?[\[(]\s?(?:at|собака)\s?[\])]\s?)(?!\dx\.)"
-        r"[\w-]{1,63}(?:\.[\w-]{1,63})*\.[a-zA-Zа-яА-Я]{2,24}\b"
+        r"[\w-]{1,63}(?:(?:\.|\s?[\[(]\s?(?:dot|точка)\s?[\])]\s?)[\w-]{1,63})*"
+        r"(?:\.|\s?[\[(]\s?(?:dot|точка)\s?[\])]\s?)[a-zA-Zа-яА-Я]{2,24}\b"
     )),
     ("key", re.compile(
         r"\b(?:sk-[A-Za-z0-9_-]{20,}|[sr]k_(?:live|test)_\w{16,}|hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|"
         r"github_pat_\w{30,}|A[KS]IA[A-Z0-9]{16}|glpat-[\w-]{20,}|xox[abprs]-[\w-]{20,}|AIza[\w-]{35}|\d{8,10}:AA[\w-]{32,33}|"
-        r"gsk_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{30,}|pypi-A[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|dop_v1_[a-f0-9]{64}|"
+        r"gsk_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{40,}|ya29\.[\w-]{20,}|npm_[A-Za-z0-9]{30,}|pypi-A[\w-]{16,}|SG\.[\w-]{16,}\.[\w-]{16,}|dop_v1_[a-f0-9]{64}|"
         r"vk1\.a\.[\w-]{40,}|y[0-3]_[\w-]{30,}|AQVN[\w-]{30,}|AGE-SECRET-KEY-1[A-Z0-9]{50,})(?![\w-])"
     )),
     ("key", re.compile(
-        r"(?<=bearer )[\w.~+/=-]{24,}|(?<=authorization: basic )[\w+/]{12,}={0,2}|(?:api[_-]?key|secret[\w-]{0,40}|token|ключ api|токен)[\"']?\s*[:=]\s*[\"']?"
-        r"(?=[\w/+.-]*\d)[\w/+.-]{20,}={0,2}|(?:password|passwd|пароль)[\"']?\s*[:=]\s*[\"']?(?=\S*\d)(?=\S*[^\W\d])[^\s\"',;]{6,64}",
+        r"(?<=bearer )[\w.~+/=-]{24,}|(?<=authorization: basic )[\w+/]{12,}={0,2}|(?:(?:api|account|access)[_-]?key|secret[\w-]{0,40}|token|ключ api|токен)[\"']?\s*[:=]\s*[\"']?"
+        r"(?=[\w/+.-]*\d)[\w/+.-]{20,}={0,2}|(?:password|passwd|пароль(?: (?:от|для|к|на) [\w-]{1,20}(?: [\w-]{1,20})?)?)[\"']?\s*[:=]\s*[\"']?(?=\S*\d)(?=\S*[^\W\d])[^\s\"',;]{6,64}",
         re.IGNORECASE,
     )),
     ("snils", re.compile(r"(?<!\d)\d{3}([ -])\d{3}\1\d{3}[ -]\d{2}(?!\d)|(?<!\d)\d{11}(?!\d)")),
@@ -36,9 +40,9 @@ PATTERNS = (
     )),
     ("inn", re.compile(r"(?<!\d)(?:\d{12}|\d{10})(?!\d)")),
     ("phone", re.compile(
-        rf"(?<![\d\w])(?:\+7|8|7(?=[ \u00a0(-])){GAP}?\(?\d{{3}}\)?{GAP}?\d{{3}}{GAP}?\d{{2}}{GAP}?\d{{2}}(?!\d)"
+        rf"(?<![\d\w])(?:\+7|8|7(?=[ \u00a0(-]|9\d{{9}}(?!\d))){GAP}?\(?\d{{3}}\)?{GAP}?\d{{3}}{GAP}?\d{{2}}{GAP}?\d{{2}}(?!\d)"
     )),
-    ("phone", re.compile(r"(?<![\d\w])\+(?!7)\d{1,3}[ -]?\(?\d{2,4}\)?(?:[ -]?\d{2,4}){2,3}(?!\d)")),
+    ("phone", re.compile(r"(?<![\d\w])\+(?!7)\d{1,3}[ -]?(?:\(0\))?\(?\d{2,4}\)?(?:[ -]?\d{2,4}){2,3}(?!\d)")),
     ("phone", re.compile(r"(?<![\w-])\(?[2-9]\d\d\)?(?:[ -][2-9]\d\d-|\.[2-9]\d\d\.)\d{4}(?![\w-])")),  # of North America
     ("passport", re.compile(
         r"(?<!\d)\d{2} ?\d{2}(?: |-|, |,? ?(?:№|номер|no\.?) ?)?\d{6}(?!\d)|(?<![\w-])(?:\d{2} ?\d{7}|[A-Z]{1,2}\d{6,8})(?!\w)|"
@@ -53,7 +57,7 @@ _NUMBER = re.compile(r"\d(?:[ ().\u00a0\u2009\u202f\u2011\u2013-]{0,3}\d){4}")
 # A text without these has none of the kind: searched first, for they are quick and most texts have none.
 _HINTS = {
     "key": re.compile(
-        r"sk-|[sr]k_|dop_v1|y\d_|hf_|gh[pousr]_|github_pat_|A[KS]IA|AQVN|AGE-S|[Bb]asic|glpat-|gsk_|npm_|pypi-|SG\.|vk1|xox|AIza|eyJ|:AA|"
+        r"sk-|[sr]k_|://[^\s:/@]{0,64}:[^\s/@]{3,64}@|hooks|xai-|ya29|\b[MNO][\w-]{23,27}\.[\w-]{6}\.|dop_v1|y\d_|hf_|gh[pousr]_|github_pat_|A[KS]IA|AQVN|AGE-S|[Bb]asic|glpat-|gsk_|npm_|pypi-|SG\.|vk1|xox|AIza|eyJ|:AA|"
         r"-----BEGIN|PuTTY|[Bb]earer|BEARER|[Kk]ey|KEY|[Ss]ecret|SECRET|[Tt]oken|TOKEN|[Pp]assw|PASSW|[Пп]ароль|[Тт]окен|[Кк]люч"
     ),
     "email": re.compile(r"@|[\[(]\s?(?:at|собака)\s?[\])]"),
@@ -63,7 +67,9 @@ _CALLED = re.compile(
     r"(?<!\w)(?:тел|моб|phone|mobile|whatsapp|звони|call|(?:мой|мо[её]м|е[её]|его) номер|номер телефона|т\.)",
     re.IGNORECASE,
 )
-_DOCUMENT = re.compile(r"паспорт|passport|серия|удостоверени|свидетельств|водительск", re.IGNORECASE)
+_DOCUMENT = re.compile(
+    r"паспорт|passport|серия|удостоверени|удостоверяющ|вид на жит|свидетельств|водительск", re.IGNORECASE
+)
 _VERSION = re.compile(
     r"(?:верси\w*|version|\bver\.?|chapter|\bv\.?|релиз|release|сборк\w*|build|\bп\.|пункт\w*|раздел\w*|глав\w*|section|§|рис\.|табл\.|ядр\w+|kernel|linux|python|php|java|nginx|firmware|прошивк\w+|driver|драйвер\w*|гост|oid)\s*$",
     re.IGNORECASE,
@@ -115,7 +121,7 @@ def _holds(kind: str, text: str, before: str) -> bool:
         return named if text.isdigit() else iban(text)
     if kind == "phone":
         # Without its country or the brackets of its town: by the word before it.
-        short = len(digits) == 7 or (len(digits) == 10 and text[0] not in "+(")
+        short = len(digits) == 7 or (len(digits) == 10 and text[0] not in "+(") or re.fullmatch(r"7\d{10}", text)
         return (
             not short
             or _CALLED.search(before) is not None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from core.corpus import content, turn_lists
 from core.corpus.content import Unfit
@@ -16,18 +17,35 @@ NO_INPUT = ("<noinput>", "<no input>", "noinput", "no input", "n/a", "none", "nu
 
 def asked(value: dict, columns: list[str], notes: list[str]) -> str:
     """The words of a question: its columns, and a line for each of its choices."""
-    parts = [_words(value.get(name), notes) for name in columns]
+    ask = _words(value.get(columns[0]), notes)
+    if len(columns) > 1:
+        ask = _joined([ask, *(_words(value.get(name), notes) for name in columns[1:])], notes)
+    if not (choices := _choices(value)) or not ask.strip():
+        return ask
+    texts = [text for _, text in choices]
+    return ask if all(text in ask for text in texts) else "\n".join([ask + "\n", *texts])
+
+
+def _joined(parts: list[str], notes: list[str]) -> str:
     if any(part.strip().lower() in NO_INPUT for part in parts[1:]):
-        parts, notes[:] = parts[:1], [*notes, "placeholder_dropped"]
-    ask = "\n\n".join(part for part in parts if part.strip())
-    texts = [text for _, text in _choices(value)]
-    return ask if not ask.strip() or all(text in ask for text in texts) else "\n".join([ask + "\n", *texts])
+        parts = parts[:1]
+        notes.append("placeholder_dropped")
+    return "\n\n".join(part for part in parts if part.strip())
 
 
 def answered(answer: object, value: dict, notes: list[str]) -> object:
     """The reply of a record: the first of several, of SQuAD's object its text, of a choice its words."""
     if isinstance(answer, str) and "answer_start" in answer:  # of SQuAD, in a cell of a table
         answer = turn_lists.parsed(answer) or answer
+    if not isinstance(answer, str):
+        answer = _of_several(answer, notes)
+    if answer == "nan":  # what pandas makes of a cell that is missing
+        return ""
+    choices = _choices(value)
+    return _chosen(answer, choices) if choices else answer
+
+
+def _of_several(answer: object, notes: list[str]) -> object:
     if isinstance(answer, dict) and isinstance(answer.get("text"), list):
         answer = answer["text"] or ""
     if isinstance(answer, list) and answer and all(isinstance(one, dict) and "answer_start" in one for one in answer):
@@ -36,10 +54,7 @@ def answered(answer: object, value: dict, notes: list[str]) -> object:
         different = list(dict.fromkeys(answer))
         notes += ["branches_dropped"] * (len(different) - 1)
         answer = different[0]
-    if answer == "nan":  # what pandas makes of a cell that is missing
-        return ""
-    choices = _choices(value)
-    return _chosen(answer, choices) if choices else answer
+    return answer
 
 
 def _words(value: object, notes: list[str]) -> str:
@@ -49,17 +64,26 @@ def _words(value: object, notes: list[str]) -> str:
 
 def _choices(value: dict) -> list[tuple[str, str]]:
     """(label, words) of each choice that a record has; none of a record without."""
-    names = {turn_lists.plain(key): key for key in value}
-    key = next((names[name] for name in CHOICES if name in names), None)
-    if key is None and len(names) < FEWEST:
+    key, columns = _fields_of_choices(tuple(value))
+    if key is None and not columns:
         return []
     if key is None:
-        found = [(match[1], value[key]) for name, key in names.items() if (match := COLUMNS.fullmatch(name))]
+        found = [(label, value[column]) for label, column in columns]
     else:
         found = _pairs(turn_lists.parsed(value[key]) if isinstance(value[key], str) else value[key])
     found = [(label, text) for label, text in found if text is not None and text != ""]
     proper = len(found) > 1 and all(isinstance(text, (str, int, float)) for _, text in found)
     return [(str(label).lower(), str(text)) for label, text in found] if proper else []
+
+
+@lru_cache
+def _fields_of_choices(fields: tuple) -> tuple[object, list[tuple[str, object]]]:
+    """The field of all choices, None where there is none, and (label, field) of each that has a field of its own."""
+    names = {turn_lists.plain(field): field for field in fields}
+    key = next((names[name] for name in CHOICES if name in names), None)
+    few = key is not None or len(names) < FEWEST
+    columns = [] if few else [(match[1], names[name]) for name in names if (match := COLUMNS.fullmatch(name))]
+    return key, columns
 
 
 def _pairs(choices: object) -> list[tuple[object, object]]:

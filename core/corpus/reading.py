@@ -124,7 +124,9 @@ def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
     left = sources.most_unpacked(file.source.size)
     for row in _read(file, options):
         yield row
-        left -= ROW_BYTES + (sum(map(len, turns.texts(row.row))) if isinstance(row, Row) else 0)
+        left -= ROW_BYTES
+        if isinstance(row, Row):
+            left -= len(row.raw) or sum(map(len, turns.texts(row.row)))
         if left < 0 < file.source.size:
             yield SetAside(file.source.name, row.place, "packed_too_much", "", "")
             return

@@ -29,7 +29,7 @@ def guess(value: object) -> dict:
 
 def _guess_chat(names: dict, value: dict) -> dict | None:
     system = {"system": key} if (key := _first(names, "system")) is not None else {}
-    for name in NAMES["messages"]:
+    for name in NAMES["messages"] if _first(names, "messages") is not None else ():
         if name in names and turn_lists.is_turns(value[names[name]]):
             return {"schema": "messages", "messages": names[name]} | system
     if "chosen" in names and turn_lists.is_turns(value[names["chosen"]]):
@@ -204,6 +204,8 @@ def _pair(value: object, mapping: dict, roles: dict, notes: list[str]) -> list[d
 
 def _history(before: object, notes: list[str]) -> list[str]:
     """What was said before the question: pairs, as in Alpaca's history."""
+    if not before:
+        return []
     before = turn_lists.parsed(before) if isinstance(before, str) and before.strip() else before
     pairs = [pair for pair in before if isinstance(pair, list) and len(pair) == 2] if isinstance(before, list) else []
     if before and (not isinstance(before, list) or len(pairs) < len(before)):
@@ -223,13 +225,12 @@ _CHATS = {"messages": _messages, "pair": _pair, "human_assistant": _human_assist
 
 def _rest(value: dict, mapping: dict, read: tuple[str, ...]) -> dict:
     """The record's other plain fields; long ones and nested ones are not carried along."""
-    used = {*read, *(mapping.get(name) for name in LISTS)}
-    used.update(mapping.get("ask", ()))
+    used = {*read, *OURS, *map(mapping.get, LISTS), *mapping.get("ask", ())}
     fields = {}
     for key, field in value.items():
         if key == "fields" and isinstance(ours := turn_lists.parsed(field) if isinstance(field, str) else field, dict):
             fields |= ours  # our own row come back
-        elif key not in used and key not in OURS and _is_short(field):
+        elif key not in used and _is_short(field):
             fields[str(key)] = field
     return fields
 

@@ -130,9 +130,9 @@ def join(text: str, line: str) -> str:
     if text.endswith("\u00ad"):
         return text[:-1] + line
     last, first = text.rpartition(" ")[2], line.partition(" ")[0]
-    if re.search(r"\S/$", text) or _ADDRESS.search(f"{last} {first}"):  # one/other, or an address
+    if (text.endswith("/") and text[-2:-1].strip()) or _ADDRESS.search(f"{last} {first}"):  # one/other, or an address
         return text + line
-    divided = _DIVIDED.search(text)
+    divided = _DIVIDED.search(text) if text.endswith("-") else None  # the text grows: its end is looked at first
     if not divided or not _GOES_ON.match(line):
         return f"{text} {line}"
     keeps = keeps_hyphen(divided[1], re.match(r"\w+", line)[0])

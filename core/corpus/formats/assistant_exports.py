@@ -61,10 +61,17 @@ def _chatgpt(chat: dict, notes: list[str]) -> dict:
     nodes = {key: node for key, node in chat["mapping"].items() if isinstance(node, dict)}
     leaf = chat.get("current_node")
     said: list[str] = []
-    branch = walked(nodes, leaf if str(leaf) in nodes else newest_leaf(nodes, "parent"), "parent", said)
+    leaf = leaf if str(leaf) in nodes else newest_leaf(dict(sorted(nodes.items(), key=_created)), "parent")
+    branch = walked(nodes, leaf, "parent", said)
     aside = [node for node in nodes.values() if not any(node is other for other in branch)]
     notes += ["branches_dropped"] * sum(_chatgpt_turn(node.get("message"), []) is not None for node in aside)
     return titled(chat, [turn for node in branch if (turn := _chatgpt_turn(node.get("message"), notes))])
+
+
+def _created(named: tuple[str, dict]) -> float:
+    message = named[1].get("message")
+    time = message.get("create_time") if isinstance(message, dict) else None
+    return time if isinstance(time, (int, float)) else 0
 
 
 def _chatgpt_turn(message: object, notes: list[str]) -> dict | None:
@@ -89,8 +96,9 @@ def _chatgpt_turn(message: object, notes: list[str]) -> dict | None:
     parts = [part for part in parts if isinstance(part, dict)]
     text = CITATION.sub("", "".join(part["text"] for part in parts if isinstance(part.get("text"), str)))
     kinds = [str(part.get("content_type")) for part in parts if not isinstance(part.get("text"), str)]
-    seen = any("image" in kind for kind in kinds) or (role == "user" and bool(meta.get("attachments")))
-    if seen or (kinds and not text.strip()):  # a voice has a transcription beside its sound
+    unheard = bool(kinds) and not text.strip()  # a voice has a transcription beside its sound
+    seen = any("image" in kind for kind in kinds) or (role == "user" and (bool(meta.get("attachments")) or unheard))
+    if seen or unheard:
         notes.append("media_dropped")
     return _turn(role, text, seen)
 
@@ -186,7 +194,7 @@ def _claude_block(block: object, notes: list[str]) -> str:
         notes.append("thoughts_dropped")
     elif kind in ("tool_use", "tool_result"):
         notes.append("tools_dropped")
-    elif kind not in (None, "text", "flag"):
+    elif kind not in (None, "text", "flag", "token_budget"):
         notes.append("media_dropped")
     return ""
 

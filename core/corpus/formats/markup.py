@@ -38,9 +38,11 @@ CELL_LINES = 300  # characters of a cell that becomes one line
 MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
 # Names of elements that belong to the site, and of those that do where a good part of their words are links.
-NAVIGATION = re.compile(r"nav|nav[-_]?(?:header|footer|bar|menu)|navigation|breadcrumbs?")
+NAVIGATION = re.compile(
+    r"nav|nav[-_]?(?:header|footer|bar|menu)|navigation|breadcrumbs?|cookies?[-_]?(?:banner|bar|notice|consent|popup)"
+)
 SITE = re.compile(
-    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)|toctree-wrapper|(?:table-of-)?contents"
+    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)|(?:social[-_]?)?(?:share|sharing)[-_]?(?:buttons|links|bar)?|toctree-wrapper|(?:table-of-)?contents"
 )
 # Raised and lowered digits and signs have characters of their own: 10<sup>6</sup> is not 106.
 RAISED = {
@@ -117,7 +119,8 @@ class _Words(HTMLParser):
         """The mark of the next item of the innermost list; a note has the number by which the text refers to it."""
         if not self.lists:
             return "\n" + ITEM
-        self.lists[-1][1] += 1
+        value = str(attrs.get("value") or "")
+        self.lists[-1][1] = int(value) if value.isdecimal() and len(value) < 6 else self.lists[-1][1] + 1
         if NOTE.search(f"{attrs.get('role') or ''} {attrs.get('epub:type') or ''} #{attrs.get('id') or ''}"):
             return f"\n\n[{self.lists[-1][1]}{NUMBERED}"
         number = f"{self.lists[-1][1]}{NUMBERED}" if self.lists[-1][0] == "ol" else ""

@@ -9,16 +9,16 @@ from collections.abc import Iterator
 from core.corpus import documents, encodings, mojibake
 from core.corpus.sources import Bad, Format, Record, Source
 
-FENCED = re.compile(r"^(```|~~~)[^\n]*\n.*?^\1\s*$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^(?P<fence>```|~~~)[^\n]*\n.*?^(?P=fence)\s*$", re.MULTILINE | re.DOTALL)
 _INDENTED = (
     r"(?:(?<=\n\n)|\A)(?:(?: {4}|\t)(?!\s*(?:[-*+]|\d+[.)])\s)[^\n]*(?:\n|\Z))+"  # but for items of lists in lists
 )
 CODE = re.compile(
     rf"(?:{FENCED.pattern})|(?:{_INDENTED})|(?<!`)(?P<ticks>`+)(?!`)[^\n]+?(?<!`)(?P=ticks)(?!`)", FENCED.flags
 )
-# Obsidian's comments begin after a space and end before one: 50%% is a number. One that stands in a line ends with its
-# paragraph, or the sign is no comment.
-_COMMENT = r"^%%[ \t]*\n.*?^%%[ \t]*$|(?<![^\s(>])%%(?!%)(?:(?!\n\s*\n).)*?(?<!%)%%(?![\w%])|<!--.*?-->"
+# Obsidian's comments begin after a space and end before one: 50%% is a number, and 5 %% 2 the rest of a division. One
+# that stands in a line ends with its paragraph, or the sign is no comment.
+_COMMENT = r"^%%[ \t]*\n.*?^%%[ \t]*$|(?<![^\s(>])(?:(?<!\d )%%(?!%)|%%(?![%\s]))(?:(?!\n\s*\n).)*?(?<!%)%%(?![\w%])|<!--.*?-->"
 COMMENT = re.compile(rf"(?P<comment>{_COMMENT})|{CODE.pattern}", FENCED.flags)
 # Of a[[0]], [[1, 2]] and [[ -f x ]] the brackets belong to the text.
 WIKI_LINK = re.compile(r"(?<![\w\])])\[\[(?![\d\s.,;+-]+\]\]| )(?:[^\]|\n]*\|)?([^\]\n]*)\]\]")

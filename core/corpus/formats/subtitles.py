@@ -1,4 +1,4 @@
-"""Subtitles, SRT, WebVTT, ASS, SBV, TTML, songs and transcripts with times: the words without numbers, timecodes and marks, a paragraph for each scene."""
+"""Subtitles, SRT, WebVTT, ASS, SBV, TTML, MicroDVD, songs and transcripts with times: the words without numbers, timecodes and marks, a paragraph for each scene."""
 
 import html
 import re
@@ -20,6 +20,8 @@ PAUSE = 4.0  # seconds of silence that end a paragraph
 # Other ways to write the times of a cue, brought to those of SRT: of Whisper and of YouTube's SBV.
 _TIME = r"((?:\d+:)?\d{1,2}:\d{2}\.\d{1,3})"
 WRITTEN = re.compile(rf"^[ \t]*(?:\[{_TIME} --> {_TIME}\][ \t]*|{_TIME},{_TIME}[ \t]*$)", re.MULTILINE)
+FRAMES = re.compile(r"^\{(\d+)\}\{(\d+)\}(.*)$", re.MULTILINE)  # MicroDVD: a cue a line, its times in frames
+FRAMES_A_SECOND = 25
 SUNG = re.compile(r"^(?:\[\d{1,3}:\d{2}[.:]\d{2,3}\])+[ \t]*", re.MULTILINE)  # LRC: lines of a song
 OF_SONG = re.compile(
     r"^\[(?:ar|ti|al|by|offset|length|au|re|ve|tool|id|la):[^\]\n]*\][ \t]*\n?", re.MULTILINE | re.IGNORECASE
@@ -32,6 +34,8 @@ def claims(source: Source, head: str) -> bool:
     if TTML.match(head):
         return True
     if len(SUNG.findall(head)) >= max(FEWEST_SUNG, head.strip().count("\n") / 2):
+        return True
+    if len(FRAMES.findall(head)) >= max(2, head.strip().count("\n") / 2):
         return True
     head = _as_srt(head)
     lines = [line.strip() for line in head.lstrip("\ufeff").split("\n") if line.strip()]
@@ -66,7 +70,17 @@ def _as_srt(text: str) -> str:
             said = re.sub(r"<br\s*/>", "\n", " ".join(said.split()))
             cues.append(f"0\n{_clock(start)} --> {_clock(end or start)}\n{said}\n")
         return "\n".join(cues)
+    if FRAMES.match(text.lstrip()):
+        return "\n".join(_of_frames(*cue) for cue in FRAMES.findall(text))
     return WRITTEN.sub(lambda found: f"0\n{found[1] or found[3]} --> {found[2] or found[4]}\n", text)
+
+
+def _of_frames(start: str, end: str, said: str) -> str:
+    if (start, end) in (("0", "0"), ("1", "1")) and re.fullmatch(r"\s*\d+\.\d+\s*", said):  # frames of a second
+        return ""
+    times = (_clock(f"{int(frame) / FRAMES_A_SECOND:.3f}s") for frame in (start, end))
+    said = re.sub(r"\{[a-zA-Z]:[^{}]*\}", "", said).replace("|", "\n")
+    return f"0\n{' --> '.join(times)}\n{said}\n"
 
 
 def _clock(time: str) -> str:

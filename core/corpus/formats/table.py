@@ -71,9 +71,10 @@ def _record(row: "_Cells", names: list[str], shape: table_rows.Shape) -> Record 
     if cells is None:
         reason = "too_many_cells" if len(row.cells) > shape.count else "cells_moved"
         return Bad(row.place, reason, shape.delimiter.join(row.cells)[:200])
-    joined = len(cells) < len(row.cells) and any(shape.delimiter in cell for cell in cells)
     value = {name: cell for name, cell in zip(names, cells, strict=False) if name}
-    return Record(row.place, value, ("cells_joined",) if joined and not row.quoted else ())
+    if row.quoted or len(cells) == len(row.cells) or not any(shape.delimiter in cell for cell in cells):
+        return Record(row.place, value)
+    return Record(row.place, value, ("cells_joined",))
 
 
 class _Cells(NamedTuple):
@@ -132,7 +133,8 @@ def _rows(lines: Iterator[encodings.Line], delimiter: str) -> Iterator[_Cells | 
             return
         if cells:
             count, rows, quoted = count or len(cells), rows + 1, quoted + source.held[0].text.startswith('"')
-            yield _Cells(str(place), cells, any('"' in line.text for line in source.held))
+            # A row of several lines has quotes around them.
+            yield _Cells(str(place), cells, len(source.held) > 1 or '"' in source.held[0].text)
 
 
 def _loosely_quoted(line: str, delimiter: str, count: int) -> list[str] | None:

@@ -56,6 +56,8 @@ def fitted(cells: list[str], shape: Shape, quoted: bool) -> list[str] | None:
 
     A text goes on behind a comma with a space, as delimiters have none, or is the only column that is no number.
     """
+    if len(cells) <= shape.count and (quoted or not shape.numbers):  # most rows
+        return cells
     short = _trimmed(cells, shape.count)
     moved = not quoted and any(_is_words(cell) for at in shape.numbers for cell in short[at : at + 1])
     if len(short) <= shape.count and not moved and (quoted or len(cells) <= shape.count or not _goes_on(cells, shape)):

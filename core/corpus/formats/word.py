@@ -18,7 +18,7 @@ from core.corpus.sources import Bad, Format, Record, Source
 WORD = "word/document.xml"
 CODE, PLAIN = ("Source Code", "Code"), ("HTML Preformatted", "Preformatted Text", "Plain Text")  # styles of paragraphs
 STYLES = "\n".join([  # https://github.com/mwilliamson/mammoth.js#writing-style-maps
-    "p[style-name='Title'] => h1:fresh", "p[style-name='Subtitle'] => p:fresh",
+    "p[style-name^='toc '] => !", "p[style-name='Title'] => h1:fresh", "p[style-name='Subtitle'] => p:fresh",
     *(f"p[style-name='{name}'] => pre{'.code' * (name in CODE)}:separator('\\n')" for name in (*CODE, *PLAIN)),
 ])  # fmt: skip
 FORMULA = re.compile(r"<m:oMath(?:\s[^>]*)?>.*?</m:oMath>", re.DOTALL)
