@@ -36,17 +36,17 @@ def choose(page, label: str, option: str) -> None:
 
 def show(page, say: Say, recipe: str, verdict: str = "amber") -> None:
     """Ten rows of a recipe, with the price of the volume that was typed, in tokens of the starter."""
+    from playwright.sync_api import expect
+
     open_tab(page, say, "synth")
     choose(page, say("synth.recipe"), recipe)
     page.get_by_label(say("synth.volume.other"), exact=True).click()
     page.get_by_label(say("synth.tokens"), exact=True).fill(str(TOKENS))
     page.get_by_text(say("synth.more"), exact=True).click()
     choose(page, say("synth.model"), "SmolLM2")
-    page.locator(".synth-row").nth(4).wait_for()
-    assert page.locator(".synth-row").count() == 5  # of the recipe, before anything was pressed
+    expect(page.locator(".synth-row")).to_have_count(5)  # of the recipe, before anything was pressed
     page.get_by_role("button", name=say("synth.show"), exact=True).click()
-    page.locator(".synth-row").nth(9).wait_for()
-    assert page.locator(".synth-row").count() == 10
+    expect(page.locator(".synth-row")).to_have_count(10)
     price = page.locator(".synth-costs").inner_text()
     for shown in (say.number(TOKENS, 12), say.number(10**9, 12), say("synth.cost.epoch"), say("synth.good.touch")):
         assert shown in price
