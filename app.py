@@ -79,18 +79,7 @@ def build_page(say: Say) -> gr.Blocks:
         connect_address(page, tabs, labels, parts)
         tabs.select(None, None, None, js=RESIZE)
         page.load(partial(pages.damage_notice, say), None, notice, show_progress="hidden")
-        answer_every_choice(page)
     return page
-
-
-def answer_every_choice(page: gr.Blocks) -> None:
-    """Answer what is chosen while the choice before is being answered; gradio drops it unless it is told otherwise.
-
-    The last of them counts, but where the event says what was chosen, which gradio keeps for one call only, each does.
-    """
-    for listener in page.fns.values():
-        if listener.trigger_mode == "once" and {event for _, event in listener.targets} & {"input", "select"}:
-            listener.trigger_mode = "multiple" if listener.collects_event_data else "always_last"
 
 
 def connect(labels: dict, parts: dict) -> None:

@@ -101,13 +101,19 @@ rules:
 """
 
 
-def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_the_same(tmp_path, tiny_tokens):
-    path = tmp_path / "nearly.yaml"
+def one_whole_and_one_paused(folder: Path, tiny_tokens: str) -> tuple[Path, Path]:
+    """Two jobs of NEARLY, the same but that one has finished and the other is paused."""
+    path = folder / "nearly.yaml"
     path.write_text(NEARLY, encoding="utf-8")
     request = {"recipe": str(path), "tokens": 20_000, "seed": 3, "model": tiny_tokens, "pack": 64}
-    whole, parts = synth_jobs.create(request), synth_jobs.create(request)
+    whole, paused = synth_jobs.create(request), synth_jobs.create(request)
     assert worker.run(whole) == "finished"
-    pause(parts)
+    pause(paused)
+    return whole, paused
+
+
+def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_the_same(tmp_path, tiny_tokens):
+    whole, parts = one_whole_and_one_paused(tmp_path, tiny_tokens)
     with (parts / "dropped.jsonl").open("ab") as torn:
         torn.write(b'{"row": 9')
     assert worker.run(parts) == "finished"
@@ -115,7 +121,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     assert dropped[0] == dropped[1]
     copies = [json.loads(line) for line in dropped[0].splitlines()]
     assert {copy["why"] for copy in copies} == {"equal", "near"}
-    recipe = recipes.load(path)
+    recipe = recipes.load(tmp_path / "nearly.yaml")
     near = next(copy for copy in copies if copy["why"] == "near")
     assert (
         recipe.make(3, near["of"])["text"][:25]
@@ -135,12 +141,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
 @pytest.mark.parametrize("kept_rows", [0, 1, 7])
 def test_rows_that_a_kill_kept_from_the_disk_are_made_again(tmp_path, tiny_tokens, kept_rows):
     """Of a write that a kill ended in the middle, rows are missing before others that are known to be dropped."""
-    path = tmp_path / "nearly.yaml"
-    path.write_text(NEARLY, encoding="utf-8")
-    request = {"recipe": str(path), "tokens": 20_000, "seed": 3, "model": tiny_tokens, "pack": 64}
-    whole, killed = synth_jobs.create(request), synth_jobs.create(request)
-    assert worker.run(whole) == "finished"
-    pause(killed)
+    whole, killed = one_whole_and_one_paused(tmp_path, tiny_tokens)
     rows = (killed / "rows.jsonl").read_bytes().splitlines(keepends=True)
     (killed / "rows.jsonl").write_bytes(b"".join(rows[:kept_rows]) + rows[kept_rows][:40])
     assert worker.run(killed) == "finished"

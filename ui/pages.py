@@ -50,7 +50,7 @@ def serve(
     for code in LANGUAGES:
         apps[code] = gr.mount_gradio_app(
             FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
-            light(build(Say(code))),
+            light(answer_every_choice(build(Say(code)))),
             path="/",
             theme=THEME,
             css_paths=[paths.assets() / "style.css"],
@@ -135,6 +135,17 @@ def light(page: gr.Blocks) -> gr.Blocks:
     for name, seconds in QUEUE_WAITS.items():
         if hasattr(page._queue, name):
             setattr(page._queue, name, seconds)
+    return page
+
+
+def answer_every_choice(page: gr.Blocks) -> gr.Blocks:
+    """Answer what is chosen while the choice before is being answered; gradio drops it unless it is told otherwise.
+
+    The last of them counts, but where the event says what was chosen, which gradio keeps for one call only, each does.
+    """
+    for listener in page.fns.values():
+        if listener.trigger_mode == "once" and {event for _, event in listener.targets} & {"input", "select"}:
+            listener.trigger_mode = "multiple" if listener.collects_event_data else "always_last"
     return page
 
 

@@ -1,7 +1,6 @@
 """What a run of the Training tab goes on from, and the corpora that are read beside the first one."""
 
 import re
-from contextlib import suppress
 from functools import partial
 
 import gradio as gr
@@ -121,9 +120,7 @@ def is_model(name: str) -> bool:
         return False
     if name in (models.STARTER, *(model["id"] for model in models.ready())) or models.is_hub_id(name):
         return True
-    with suppress(RuntimeError):  # a home that nobody has
-        return paths.expanded(name).exists()
-    return False
+    return paths.expanded(name).exists()
 
 
 def on_told(
