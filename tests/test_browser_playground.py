@@ -14,6 +14,7 @@ import pytest
 
 from core import jobs, paths
 from core.arena import votes
+from core.chat import chats
 from tests.test_browser import (  # noqa: F401 (fixtures)
     CHROMIUM,
     Server,
@@ -86,6 +87,8 @@ def talked(page, say: Say, lang: str) -> None:
     column.get_by_label({"en": "Submit", "ru": "Отправить"}[lang]).click()
     expect(page.get_by_text(ended)).to_have_count(2)
     expect(column.locator(".user.message")).to_have_text(re.compile("туман"))
+    # The lines above may still be those of the first replies.
+    wait_until(lambda: newest_turn()["prompt"] == "туман?" and len(newest_turn()["replies"]) == 2)
     field = page.get_by_label(say("playground.prompt"), exact=True)
     page.locator(".chip").first.click()  # a prompt of a held-out row
     expect(field).not_to_have_value("")
@@ -99,6 +102,12 @@ def talked(page, say: Say, lang: str) -> None:
     page.get_by_text(say("playground.more"), exact=True).click()
     branch = page.get_by_label(say("playground.branch"), exact=True)
     expect(branch).to_have_value(re.compile(r"^2 · 1 · туман"))
+
+
+def newest_turn() -> dict:
+    """The last turn of the conversation that was kept last."""
+    history = chats.find(chats.listed(most=1)[0][0]["id"])["history"]
+    return history["branches"][history["current"]][-1]
 
 
 def voted(page, say: Say, lang: str) -> str:

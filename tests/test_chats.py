@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
@@ -216,6 +217,23 @@ def test_what_came_before_the_window_was_closed_is_kept(monkeypatch):
     (said,) = found["history"]["branches"][0]
     assert (said["replies"]["0"]["text"], said["replies"]["0"]["finish_reason"]) == ("word word ", "stopped")
     assert found["settings"]["system"] == "Be brief."
+
+
+@pytest.mark.parametrize("ended", ["the window is closed", "stop", "another model"])
+def test_a_question_without_an_answer_is_kept_and_stands_in_the_field(monkeypatch, ended):
+    said = history([turn("Where?", "A")], id="a")
+    put("a", talk.turns_of(said))
+    asked = talk.on_edit(SAY, "0", said, SimpleNamespace(index=0, value="Who?"))[2]
+    values = dict.fromkeys(talk.SETTINGS) | {"who_0": "base:x"}
+    stream = talk.on_answer(SAY, asked, 1, talk.StopFlag(), "", "cpu", **values)
+    next(stream)
+    if ended == "stop":
+        talk.on_stop(SAY, asked)
+    elif ended == "another model":
+        talk.on_who(SAY, "", asked)
+    stream.close()
+    parts = load(asked["id"])
+    assert (talk.turns_of(parts["history"]), parts["prompt"].value) == ([], "Who?")
 
 
 def load(asked: str, before: dict | None = None, *, keeps: bool = True, stop=None, remembered=None) -> dict:

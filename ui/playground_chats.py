@@ -84,9 +84,9 @@ def new(say: Say, history: dict, remembered) -> dict:
 def opened(say: Say, chat: dict, remembered) -> dict:
     """A kept conversation with its models and settings; a message that nobody has answered stands in the field."""
     history = chat["history"] | {"id": chat["id"], "kept": True}
-    turns, who = talk.turns_of(history), dict(zip(COLUMNS, chat["columns"], strict=False)) | talk.who_of(history)
-    unanswered = turns[-1]["prompt"] if turns and not turns[-1]["replies"] else ""
-    parts = new(say, history, remembered) | dict(zip(DRAWN, talk.drawing(say, chats.stopped(history)), strict=True))
+    who = dict(zip(COLUMNS, chat["columns"], strict=False)) | talk.who_of(history)
+    answered, unanswered = chats.without_unanswered(chats.stopped(history))
+    parts = new(say, history, remembered) | dict(zip(DRAWN, talk.drawing(say, answered), strict=True))
     parts["prompt"] = gr.Textbox(unanswered, interactive=True)
     choices, ids = talk.choices(say)
     for column, id in who.items():

@@ -213,10 +213,11 @@ def _turned(say: Say, history: dict) -> list:
 def on_who(say: Say, prompt: str, history: dict) -> tuple:
     """Another model replies from now on, in an empty branch: no reply stands under another's name. The question is
     ready to be put to it."""
-    history, field = chats.stopped(history), {}
-    if turns := turns_of(history):
-        history, field = with_branch(history, []), {} if prompt else {"value": turns[-1]["prompt"]}
-    return _freed(say, history, **field)
+    if not (turns := turns_of(history)):
+        return _freed(say, history)
+    asked = {"prompt": turns[-1]["prompt"], "replies": {}}
+    history, _ = chats.without_unanswered(chats.stopped(history))
+    return _freed(say, with_branch(history, [asked]), typed=prompt)
 
 
 def _index(event) -> int:
@@ -250,8 +251,8 @@ def on_answer(say: Say, history: dict, count: int, stop: StopFlag, system: str, 
             shown = with_replies(history, {column: asdict(reply) for column, reply in replies.items()}, who)
             yield gr.skip(), say("playground.on_cpu") if on_cpu else "", *drawing(say, shown)
     except UserError as error:
-        field = gr.skip() if turns_of(shown)[-1]["replies"] else turns[-1]["prompt"]
-        yield field, in_markdown(say.trouble(error)), *drawing(say, chats.stopped(shown))
+        answered, unanswered = chats.without_unanswered(chats.stopped(shown))
+        yield unanswered or gr.skip(), in_markdown(say.trouble(error)), *drawing(say, answered)
         warn(say.trouble(error))
     finally:  # also when the window is closed
         keep(say, chats.stopped(shown))
@@ -293,17 +294,19 @@ def on_free() -> tuple:
 
 def on_stop(say: Say, history: dict) -> tuple:
     """A question without any reply goes back into the field."""
-    turns = turns_of(history)
-    unanswered = turns and not turns[-1]["replies"]
-    field = {"value": turns[-1]["prompt"]} if unanswered else {}  # else what is typed there meanwhile stays
-    return _freed(say, chats.stopped(history), **field)
+    return _freed(say, chats.stopped(history))
 
 
 def on_new(say: Say, history: dict) -> tuple:
     return _freed(say, empty(history))
 
 
-def _freed(say: Say, history: dict, **field) -> tuple:
-    """The prompt and Send are free again, and the notice is empty."""
+def _freed(say: Say, history: dict, typed: str = "") -> tuple:
+    """The prompt and Send are free again, and the notice is empty.
+
+    A question without any reply is kept and goes back into the field, unless something is typed there.
+    """
     keep(say, history)
+    history, unanswered = chats.without_unanswered(history)
+    field = {"value": unanswered} if unanswered and not typed else {}
     return gr.Textbox(interactive=True, **field), gr.Button(interactive=True), "", *drawing(say, history)

@@ -110,7 +110,7 @@ def conversation(turns: list[dict], column: str) -> list[dict]:
 
 
 def stopped(history: dict) -> dict:
-    """The history once nobody replies any more: replies stay as far as they came, and an unanswered prompt goes."""
+    """The history once nobody replies any more: replies stay as far as they came."""
     turns = history["branches"][history["current"]]
     if not turns:
         return history
@@ -118,8 +118,20 @@ def stopped(history: dict) -> dict:
         column: {**reply, "finish_reason": reply["finish_reason"] or "stopped"}
         for column, reply in turns[-1]["replies"].items()
     }
+    return _with_current(history, [*turns[:-1], {**turns[-1], "replies": replies}])
+
+
+def without_unanswered(history: dict) -> tuple[dict, str]:
+    """The history without a last prompt that nobody has answered, and that prompt, which goes back into the field."""
+    turns = history["branches"][history["current"]]
+    if not turns or turns[-1]["replies"]:
+        return history, ""
+    return _with_current(history, turns[:-1]), turns[-1]["prompt"]
+
+
+def _with_current(history: dict, turns: list[dict]) -> dict:
     branches = list(history["branches"])
-    branches[history["current"]] = [*turns[:-1], {**turns[-1], "replies": replies}] if replies else turns[:-1]
+    branches[history["current"]] = turns
     return {**history, "branches": branches}
 
 
