@@ -164,13 +164,21 @@ def set_aside() -> list[dict]:
 
 
 def clear_the_way() -> list[Path]:
-    """Rename directories that stand where a log or a lock is opened, and files in the place of directories; their new paths."""
+    """Rename what nothing can be read from where it stands, and return the new paths.
+
+    That is a file in the place of a directory, a directory where a log or a lock is opened, and a pipe in the place of a
+    file, which whoever opens it waits for without an end.
+    """
     places = [path for name in DIRECTORIES if (path := paths.home() / name).exists() and not path.is_dir()]
-    return [*map(files.set_aside, places), *(files.set_aside(path) for path in _in_the_way())]
+    return [*map(files.set_aside, places), *map(files.set_aside, _in_the_way()), *map(files.set_aside, _pipes())]
 
 
 def _in_the_way() -> Iterator[Path]:
     return (path for pattern in LOGS for path in _there(pattern) if path.is_dir())
+
+
+def _pipes() -> Iterator[Path]:
+    return (path for pattern in (*OBJECTS, *LINES, *LOGS, RECIPES) for path in _there(pattern) if path.is_fifo())
 
 
 def _there(pattern: str) -> Iterator[Path]:

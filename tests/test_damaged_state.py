@@ -389,6 +389,24 @@ def test_a_file_where_a_directory_belongs_is_renamed_at_the_start_and_said(name,
         assert words in pages.damage_notice(Say(lang)).value
 
 
+@pytest.mark.parametrize("pattern", ["runs/*/config.json", "runs/*/events.jsonl", "runs/*/run.lock", "order.json"])
+def test_a_pipe_in_the_place_of_a_file_is_renamed_at_the_start(hurt_home, pattern):
+    path = first(hurt_home, pattern)
+    path.unlink()
+    os.mkfifo(path)
+    (aside,) = damage.clear_the_way()
+    assert (aside.parent, aside.is_fifo(), path.exists()) == (path.parent, True, False)
+
+
+def test_a_pipe_in_the_place_of_the_database_makes_way_for_a_new_one(hurt_home):
+    path = paths.database()
+    path.unlink()
+    os.mkfifo(path)
+    store.sync_all()
+    assert path.is_file()
+    assert [one["file"] for one in damage.set_aside()] == [one.name for one in hurt_home.glob("soulsmith.damaged-*.db")]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
 def test_the_page_opens_with_every_file_damaged_at_once(hurt_home, hurt, monkeypatch):

@@ -259,6 +259,7 @@ MODELS = {
     "a list": ("config.json", "[1]", r"config\.json is not the config of a language model: it is no object"),
     "nested": ("config.json", "[" * 10**5, r"config\.json is not the config of a language model: it is no JSON"),
     "10^6 layers": ("config.json", '{"num_hidden_layers": 1000000}', "num_hidden_layers is 1000000"),
+    "10^8 experts": ("config.json", '{"text_config": {"num_experts": 100000000}}', "num_experts is 100000000"),
     "layers in words": ("config.json", '{"text_config": {"num_hidden_layers": "two"}}', 'num_hidden_layers is "two"'),
     "a header of 2^60": ("model.safetensors", struct.pack("<Q", 2**60), "its header is longer than the file"),
     "a tensor behind the end": ("model.safetensors", struct.pack("<Q", 32) + b'{"a":{"data_offsets":[0,10000]}}', "tensors lie behind its end"),

@@ -14,6 +14,12 @@ from core.models import tokenizer
 
 SECONDS = 30.0
 MOST_LAYERS = 1000
+COUNTS = {  # what a model has: {field: how many it can have}
+    "num_hidden_layers": MOST_LAYERS,
+    "n_layer": MOST_LAYERS,
+    **dict.fromkeys(("hidden_size", "vocab_size"), 2**24),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), 4096),
+}
 MOST_HEADER = 100_000_000  # bytes of JSON before the tensors, as safetensors has it
 LENGTHS = (1, 3, 4, 9, 40)  # turns of the conversations that a template is tried with, the system's among them
 # Runs of one kind of letter, which an expression that tries all ways to divide them never ends with.
@@ -92,8 +98,8 @@ def _check_config(path: Path) -> None:
     if not isinstance(config, dict):
         raise ModelConfigUnfit(path=path, reason="it is no object") from None
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
-        for field in ("num_hidden_layers", "n_layer", "hidden_size", "vocab_size"):
-            value, most = part.get(field, 1), MOST_LAYERS if "layer" in field else 2**24
+        for field, most in COUNTS.items():
+            value = part.get(field, 1)
             if value is not None and (type(value) is not int or not 0 <= value <= most):
                 raise ModelConfigUnfit(path=path, reason=f"{field} is {json.dumps(value)[:40]}")
 

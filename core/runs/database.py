@@ -103,7 +103,7 @@ def _is_in_the_way() -> bool:
     with suppress(FileNotFoundError):
         stat = path.stat()
         emptied = stat.st_size < HEADER_BYTES and time.time() - stat.st_mtime > SETTLED_SECONDS
-        return path.is_dir() or emptied or not os.access(path, os.R_OK | os.W_OK)
+        return not path.is_file() or emptied or not os.access(path, os.R_OK | os.W_OK)
     return False
 
 
