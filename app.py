@@ -88,7 +88,7 @@ def connect(labels: dict, parts: dict) -> None:
         if "load" in part:
             filled = fill(labels[name].select, part)  # comes by itself for the tab that is shown first
             if "filled" in part:
-                filled.then(None, None, None, js=part["filled"])
+                filled.then(None, **part["filled"])
     rest = {"outputs": parts["opening"]["left"], "js": "() => ['', {__type__: 'update', active: false}]"}
     for name in TABS.keys() - {"opening"}:
         labels[name].select(None, None, **rest)

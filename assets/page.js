@@ -117,6 +117,27 @@ addEventListener("click", ({ isTrusted, target }) => {
 document.addEventListener("click", (event) => event.isTrusted || event.stopPropagation());
 addEventListener("popstate", () => place.moved()); // an address that was typed comes as one too
 
+// What is typed in the chat and has not been sent is there again after a reload. A browser may keep nothing.
+const message = {
+  KEY: "soulsmith-message",
+  left: "",
+  typed(text) {
+    try {
+      sessionStorage.setItem(this.KEY, text);
+    } catch {}
+  },
+  // Once, when the tab has been filled: a question that nobody has answered may stand in the field by then.
+  restored(text) {
+    const { left } = this;
+    this.left = "";
+    return text || left;
+  },
+};
+try {
+  message.left = sessionStorage.getItem(message.KEY) || "";
+} catch {}
+window.message = message;
+
 // A list that takes any text: Enter takes what was typed, and what is marked in the list only after an arrow key. Gradio
 // marks the first entry that contains the text, so that "RTX 4070" became an RTX 4070 Ti SUPER.
 addEventListener("keydown", (event) => {

@@ -64,6 +64,7 @@ def build(say: Say, at_home: bool = False) -> dict:
         "inputs": inputs,
         "outputs": outputs,
         "turns": (turn, tabs),
+        "filled": chat["filled"],
         "newest": {"fn": newest, "inputs": chat["inputs"][:2], "outputs": list(chat["parts"].values())},
         "pick": chat["parts"]["pick"],
         "ended": chat["ended"],
@@ -76,7 +77,7 @@ def by_name(found: dict, names) -> list:
 
 
 def build_chat(say: Say) -> dict:
-    """Kept conversations, columns, composer, settings: {"parts": components by name, "inputs" of kept.on_load, "ended"}."""
+    """Kept conversations, columns, composer, settings: {"parts": by name, "inputs" of kept.on_load, "ended", "filled"}."""
     with gr.Row(elem_classes="chat"):
         parts = build_side(say)
         with gr.Column(elem_classes="chat-main", min_width=280):
@@ -105,7 +106,10 @@ def build_chat(say: Say) -> dict:
         gr.on(by_hand, remember, [stored, part], stored, **QUICK)
     parts["card"].input(partial(talk.on_card, say), parts["card"], parts["card"], **QUICK)
     parts["marks"].change(None, parts["marks"], None, js=SHOW_MARKS)
-    return {"parts": parts, "inputs": [stored, stop, parts["history"], parts["search"], *who], "ended": ended}
+    prompt, inputs = parts["prompt"], [stored, stop, parts["history"], parts["search"], *who]
+    prompt.change(None, prompt, None, js="(text) => { message.typed(text) }")
+    filled = {"inputs": prompt, "outputs": prompt, "js": "(text) => message.restored(text)"}
+    return {"parts": parts, "inputs": inputs, "ended": ended, "filled": filled}
 
 
 def build_side(say: Say) -> dict:

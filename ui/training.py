@@ -72,7 +72,7 @@ def build(say: Say) -> dict:
         "lists": partial(on_lists, say),
         "inputs": [form["corpus"], live["run"], card],
         "outputs": [form["base_model"], form["corpus"], *run, card, form["start"], form["mix"]],
-        "filled": "() => { draft.restore() }",
+        "filled": {"js": "() => { draft.restore() }"},
         "seen": parts["seen"],
         "go_on": go_on,
         "fill": (partial(on_plan, list(read)), [form["corpus"], card], [*read.values(), parts["usual"]]),
