@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from core.corpus import contents, documents, wrapped_lines
-from core.corpus.formats import pdf_lines
+from core.corpus.formats import pdf_lines, pdf_titles
 from core.corpus.formats.pdf_lines import CODE
 from core.corpus.sources import Bad, Format, Record, Source
 
@@ -14,6 +14,7 @@ HEAD_PAGES = 0.05  # least share of the pages that have a running head; chapters
 # pdfium puts U+0002, and older versions U+FFFE, for a hyphen at the end of a line, most often without the line end.
 _DIVIDED = re.compile(r"(\w+)(?:[\x02\u00ad]\n?|(?<=[а-яё])-\n(?=[а-яё]))(\w+)([^\s\x02\u00ad]*) ?")
 REPEATS = 1.5  # pages, on average, on which a head of a chapter stands: the title of a chapter stands on one
+NUMBERED_PAGES = 0.5  # least share of the pages whose outermost line has their number
 CHAPTER_END = 0.8  # of the lines of a full page: one of fewer may be the last of its chapter
 MOST_LOST = 0.05  # of the characters of a page
 LONGEST_HEAD, LEAST_START = 120, 10  # characters of a head that names its section, and of its first words
@@ -60,7 +61,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
 def _apart(pages: list[list[pdf_lines.Line]]) -> tuple[list[list[str]], list[list[str]]]:
     """The lines of each page without the notes at its foot, and the notes of each, one a line."""
     height, texts, notes = pdf_lines.text_height(pages), [], []
-    for page in pages:
+    for page in pdf_titles.marked(pages, height):
         last = notes[-1][-1:] if notes else []
         lines, below = pdf_lines.with_notes(page, height, any(not note.endswith(documents.ENDS) for note in last))
         texts.append(lines)
@@ -94,18 +95,41 @@ def _without_heads(pages: list[list[str]]) -> tuple[list[list[str]], int]:
     for start, count in starts.items():
         kinds.setdefault(_kind(start), []).append(count)
     running = {kind for kind, of in kinds.items() if kind and sum(of) >= max(least, REPEATS * len(of))}
+    numbered = _numbered(pages)
     kept: list[list[str]] = []
     dropped = 0
-    for page in pages:
+    for number, page in enumerate(pages):
         heads = {
             at
             for at in _edges(page)
             if not page[at].startswith(CODE)
             if max(counts[_head(page[at])], starts[_start(page[at])]) >= least or _kind(_start(page[at])) in running
         }
+        heads |= {at for at in _outermost(page, 2) if counts[_head(page[at])] >= least}  # of a short page as well
+        heads |= {at for at in _outermost(page, 1) if (number, at) in numbered}
         kept.append([line for at, line in enumerate(page) if at not in heads])
         dropped += len(heads)
     return kept, dropped
+
+
+def _numbered(pages: list[list[str]]) -> set[tuple[int, int]]:
+    """(page, line) of the outermost lines that begin or end with the number of their page, whatever else they say.
+
+    None where the words beside the number are others on each page: these are the headings of numbered slides.
+    """
+    found = [
+        (int(digits) - number, number, at, re.sub(rf"^{digits}\b|\b{digits}$", "", page[at].strip()).strip())
+        for number, page in enumerate(pages)
+        for at in _outermost(page, 1)
+        if not page[at].startswith("#")
+        for digits in {*re.findall(r"^\d{1,4}(?=\s|$)|(?<=\s)\d{1,4}$", page[at].strip())}
+    ]
+    steps = Counter(step for step, *_ in found)
+    first = max(steps, key=steps.get, default=0)  # the number of the first page
+    heads = [(number, at, words) for step, number, at, words in found if step == first]
+    others = {words for *_, words in heads if words}
+    enough = len(heads) >= max(3, NUMBERED_PAGES * len(pages), REPEATS * len(others))
+    return {(number, at) for number, at, _ in heads} if enough else set()
 
 
 def _start(line: str) -> str:
@@ -132,10 +156,15 @@ def _with_ends(pages: list[list[str]]) -> list[list[str]]:
 
 def _edges(page: list[str]) -> set[int]:
     """Where running heads and page numbers stand: the outermost two lines; of a short page numbers alone."""
+    if sum(bool(line.strip()) for line in page) > 4:
+        return _outermost(page, 2)
+    return {at for at in _outermost(page, 1) if page[at].strip().isdecimal()}
+
+
+def _outermost(page: list[str], count: int) -> set[int]:
+    """The places of so many lines at the top of a page, and at its foot."""
     filled = [at for at, line in enumerate(page) if line.strip()]
-    if len(filled) > 4:
-        return {*filled[:2], *filled[-2:]}
-    return {at for at in (*filled[:1], *filled[-1:]) if page[at].strip().isdecimal()}
+    return {*filled[:count], *filled[-count:]}
 
 
 def _head(line: str) -> str:

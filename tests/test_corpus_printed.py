@@ -1,0 +1,67 @@
+"""Printed books as an editor reads them: running heads, headings, notes, and what a row begins and ends with."""
+
+from core.corpus import documents
+from tests.test_corpus_footnotes import PAGE_LINES
+from tests.test_corpus_formats import made, said
+from tests.test_corpus_siblings_tables import printed
+
+
+def page(lines, *, head="", title=(), foot="", size=10):
+    """A page with a line at its top and one at its foot, and headings in larger type before the text."""
+    placed = [(1, 40, 580, head)] if head else []
+    placed += [(1, 40, 550 - 30 * at, words, 20) for at, words in enumerate(title)]
+    top = 550 - 30 * len(title) - 20
+    placed += [(1, 40, top - 13 * at, words, size) for at, words in enumerate(lines)]
+    return [*placed, (1, 200, 20, foot)] if foot else placed
+
+
+def test_running_heads_with_the_number_of_the_page_name_any_section(tmp_path):
+    """As of LaTeX's books: the chapter on the left pages, the section on the right ones."""
+    sections = ["1.1. THE LAMP", "1.2. THE OIL", "2.1. THE STAIRS", "2.2. THE DOOR"]
+    pages = [page(PAGE_LINES * 8, foot="11")]
+    for at, section in enumerate(sections):
+        left, right = 12 + 2 * at, 13 + 2 * at
+        pages += [page(PAGE_LINES * 8, head=f"{left} CHAPTER {1 + at // 2}. THE TOWER {'AB'[at // 2]}")]
+        pages += [page(PAGE_LINES * 8, head=f"{section} {right}" if at else str(right))]
+    text = "\n".join(said(made(tmp_path, "a.pdf", printed([*pages, page(["And so it ended."], foot="20")]))))
+    assert "THE" not in text
+    assert "20" not in text
+
+
+def test_titles_of_numbered_slides_stay(tmp_path):
+    titles = ["The lamp", "Oil and wicks", "A long stair", "The last door"]
+    pages = [page(PAGE_LINES * 3, head=f"{at} {title}") for at, title in enumerate(titles, 1)]
+    text = "\n".join(said(made(tmp_path, "a.pdf", printed(pages))))
+    assert [title for title in titles if title not in text] == []
+
+
+def test_the_head_of_full_pages_goes_from_a_short_page_too(tmp_path):
+    pages = [page(PAGE_LINES * 8, head="Notes of a keeper", foot=str(at)) for at in (1, 2, 3)]
+    pages.append(page(["And so it ended."], head="Notes of a keeper", foot="4"))
+    text = "\n".join(said(made(tmp_path, "a.pdf", printed(pages))))
+    assert "Notes of a keeper" not in text
+    assert text.endswith("And so it ended.")
+
+
+def test_lines_in_larger_type_are_headings(tmp_path):
+    pages = [
+        page([*PAGE_LINES * 6, "So the year ended."], title=["Of the lamp that burned", "on the northern tower"]),
+        page(PAGE_LINES * 6, title=["Of the oil"]),
+    ]
+    rows = said(made(tmp_path, "a.pdf", printed(pages)))
+    assert "\n".join(rows).split("\n")[0] == "# Of the lamp that burned on the northern tower"
+    assert "# Of the oil" in "\n".join(rows).split("\n")
+    assert "The keeper" not in rows[0].split("\n")[0]
+
+
+def test_a_text_whose_lines_are_of_many_sizes_has_no_headings(tmp_path):
+    pages = [[(1, 40, 560 - 26 * at, words, 10 + 8 * (at % 2)) for at, words in enumerate(PAGE_LINES * 4)]]
+    assert "#" not in "\n".join(said(made(tmp_path, "a.pdf", printed(pages))))
+
+
+def test_a_heading_stays_with_the_text_below_it():
+    first = "The lamp burned all night and the keeper slept.".ljust(documents.SHORTEST - 5, ".")
+    lines = ["# A", first, "", "# B", "", "## B1", "So it was. " * 200, "", "# C", "Then it ended. " * 90]
+    found = list(documents.split(enumerate(lines, 1)))
+    assert [text.split("\n")[0] for _, text in found] == ["# A", "# B", "# C"]
+    assert [number for number, _ in found] == [1, 4, 9]
