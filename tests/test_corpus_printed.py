@@ -1,5 +1,7 @@
 """Printed books as an editor reads them: running heads, headings, notes, and what a row begins and ends with."""
 
+import pytest
+
 from core.corpus import documents
 from tests.test_corpus_footnotes import PAGE_LINES
 from tests.test_corpus_formats import made, said
@@ -65,3 +67,19 @@ def test_a_heading_stays_with_the_text_below_it():
     found = list(documents.split(enumerate(lines, 1)))
     assert [text.split("\n")[0] for _, text in found] == ["# A", "# B", "# C"]
     assert [number for number, _ in found] == [1, 4, 9]
+
+
+@pytest.mark.parametrize("end", ["", "</tr>"])
+def test_rows_with_empty_cells_stay_rows(tmp_path, end):
+    """Icons in the first column, as manuals have them, and columns that only some rows fill."""
+    rows = [["<img>", "Zoom in"], ["<img>", "Zoom out"], ["a", "", "b"], ["c", "d", ""], ["", "e", "f"], ["g", "", ""]]
+    table = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}{end}" for row in rows)
+    page = f"<html><body><p>The buttons:</p><table>{table}</table><p>And so on.</p></body></html>"
+    lines = "The buttons:\n\nZoom in\nZoom out\na |  | b\nc | d\n| e | f\ng\n\nAnd so on."
+    assert said(made(tmp_path, "a.html", page)) == [lines]
+
+
+def test_a_boxed_note_with_an_icon_stands_apart_from_the_paragraph_before(tmp_path):
+    box = "<table><tr><td rowspan='2'><img></td><th>Note</th></tr><tr><td><p>Mind the step.</p></td></tr></table>"
+    page = f"<html><body><p>Go down.</p><div>{box}</div><p>Then left.</p></body></html>"
+    assert said(made(tmp_path, "a.html", page)) == ["Go down.\n\nNote\nMind the step.\n\nThen left."]

@@ -21,7 +21,8 @@ STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
 # They stand for the mark of a list item, before cells, for a step of indent and after the number of an item until the
 # white space is known.
 ITEM, CELL, INDENT, NUMBERED = "\ue0f2", "\ue0f3", "\ue0f4", "\ue0f5"
-STARTS |= {"br": "\n", "tr": "\n", "v": "\n"}
+ROW = "\ue0fe"  # where a row of a table begins or ends
+STARTS |= {"br": "\n", "tr": f"\n{ROW}", "v": "\n"}
 LINKED = 1 / 3  # least share of links among the letters of what belongs to the site
 PERMALINKS = ("¶", "🔗", "§", "#")  # beside the headings of manuals
 BACK = re.compile("[↩↑⤴^][\ufe0e\ufe0f]?")  # a link from a note to its place
@@ -197,6 +198,8 @@ class _Words(HTMLParser):
             self.parts.append(PRE_END)
         if tag in ("ol", "ul") and self.lists:
             self.lists.pop()
+        if tag in ("tr", "table"):
+            self.parts.append(ROW)
         if tag in BLOCKS and tag not in ("tr", "br", "v"):
             self.parts.append("\n" if tag == "li" or (tag in ("ol", "ul") and self.lists) else "\n\n")
 
@@ -273,11 +276,23 @@ def _set(block: re.Match) -> str:
 
 def marked(text: str) -> str:
     """A text with the marks of its lists and tables in place of ITEM and the others; at most one blank line in a row."""
-    text = re.sub(rf"\s*{CELL}\s*", " | ", re.sub(rf"({ITEM}|{NUMBERED})\s+", r"\1", text))
+    text = "".join(map(_row, re.sub(rf"({ITEM}|{NUMBERED})\s+", r"\1", text).split(ROW)))
     text = re.sub(r"\n{3,}", "\n\n", text)
     text = re.sub(rf"({ITEM}.*)\n\n(?={INDENT}*{ITEM})", r"\1\n", text).replace(INDENT, "  ")
     text = re.sub(rf"{ITEM}(\d+){NUMBERED}", r"\1. ", text).replace(ITEM, "- ")
     return text.replace(NUMBERED, "] ")
+
+
+def _row(text: str) -> str:
+    """A row of a table with its cells apart; those at its end that are empty go, and the row is a line of its own."""
+    if CELL not in text:
+        return text
+    cells = [cell.strip() for cell in text.split(CELL)]
+    while cells and not cells[-1]:
+        cells.pop()
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    words = " | ".join(cells).lstrip() if sum(map(bool, cells)) > 1 else "".join(cells)
+    return "\n\n" * ("\n" in before) + words + "\n" * ("\n" in after)
 
 
 def of_page(page: str, place: str) -> Iterator[Record | Bad]:
