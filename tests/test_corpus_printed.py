@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.corpus import documents
+from core.corpus import corpus, documents
 from tests.test_corpus_footnotes import PAGE_LINES
 from tests.test_corpus_formats import made, said
 from tests.test_corpus_siblings_tables import printed
@@ -83,3 +83,15 @@ def test_a_boxed_note_with_an_icon_stands_apart_from_the_paragraph_before(tmp_pa
     box = "<table><tr><td rowspan='2'><img></td><th>Note</th></tr><tr><td><p>Mind the step.</p></td></tr></table>"
     page = f"<html><body><p>Go down.</p><div>{box}</div><p>Then left.</p></body></html>"
     assert said(made(tmp_path, "a.html", page)) == ["Go down.\n\nNote\nMind the step.\n\nThen left."]
+
+
+def test_files_of_markup_alone_are_set_aside(tmp_path):
+    """Pictures and fonts that stand beside a saved page, and indexes of a manual."""
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg">' + "<path d='M416 485H172L121 1462Z'/>" * 40 + "</svg>"
+    index = '<?xml version="1.0"?>\n<help>' + "<item ref='a.html' title='Введение'/>" * 40 + "</help>"
+    article = f"<?xml version='1.0'?>\n<article><para>{PAGE_LINES[0]} {PAGE_LINES[1]}</para></article>"
+    for name, data in (("a.svg", drawing), ("b.xml", index), ("c.txt", "A word."), ("d.xml", article)):
+        (tmp_path / name).write_text(data)
+    card = corpus.create([tmp_path], "folder")
+    assert card["reasons"] == {"only_markup": 2}
+    assert card["rows_kept"] == 2

@@ -23,6 +23,7 @@ STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
 ITEM, CELL, INDENT, NUMBERED = "\ue0f2", "\ue0f3", "\ue0f4", "\ue0f5"
 ROW = "\ue0fe"  # where a row of a table begins or ends
 STARTS |= {"br": "\n", "tr": f"\n{ROW}", "v": "\n"}
+ENDS = {"tr": ROW, "table": f"{ROW}\n\n", "br": "", "v": ""}
 LINKED = 1 / 3  # least share of links among the letters of what belongs to the site
 PERMALINKS = ("¶", "🔗", "§", "#")  # beside the headings of manuals
 BACK = re.compile("[↩↑⤴^][\ufe0e\ufe0f]?")  # a link from a note to its place
@@ -198,10 +199,9 @@ class _Words(HTMLParser):
             self.parts.append(PRE_END)
         if tag in ("ol", "ul") and self.lists:
             self.lists.pop()
-        if tag in ("tr", "table"):
-            self.parts.append(ROW)
-        if tag in BLOCKS and tag not in ("tr", "br", "v"):
-            self.parts.append("\n" if tag == "li" or (tag in ("ol", "ul") and self.lists) else "\n\n")
+        if tag in BLOCKS:
+            inner = tag == "li" or (tag in ("ol", "ul") and self.lists)
+            self.parts.append(ENDS.get(tag, "\n" if inner else "\n\n"))
 
     def _raise(self, tag: str, start: int) -> None:
         """What stands above or below its line, in characters that say so, or behind the sign that says so in TeX."""

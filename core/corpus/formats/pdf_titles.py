@@ -44,7 +44,9 @@ def _of_page(page: list[Line], height: float, levels: dict[float, int]) -> list[
     at = 0
     while at < len(page):
         block = [page[at]]
-        while _is_large(block[0], height) and at + len(block) < len(page) and _goes_on(block[-1], page[at + len(block)]):
+        while (
+            _is_large(block[0], height) and at + len(block) < len(page) and _goes_on(block[-1], page[at + len(block)])
+        ):
             block.append(page[at + len(block)])
         words = " ".join(line.text.strip() for line in block)
         title = _is_large(block[0], height) and len(block) <= MOST_LINES and len(words) <= LONGEST
