@@ -95,3 +95,26 @@ def test_files_of_markup_alone_are_set_aside(tmp_path):
     card = corpus.create([tmp_path], "folder")
     assert card["reasons"] == {"only_markup": 2}
     assert card["rows_kept"] == 2
+
+
+@pytest.mark.parametrize("announced", ["Some examples of what was said:", "cgroup.threads (only of version two"])
+def test_a_row_does_not_end_before_what_its_last_line_announces(announced):
+    paragraph = "The lamp burned all night and the keeper slept. "
+    lines = [
+        (paragraph * 42)[: documents.LONGEST // 2 - 10].rstrip(),
+        "",
+        announced,
+        "",
+        paragraph * 20,
+        "",
+        "And then he rose.",
+    ]
+    found = [text for _, text in documents.split(enumerate(lines, 1))]
+    assert [text.count(announced) for text in found] == [1]
+    assert found[0].endswith("And then he rose.")
+
+
+def test_a_page_of_headings_alone_is_set_aside(tmp_path):
+    (tmp_path / "a.html").write_text("<html><body><h1>Part II. The oil</h1></body></html>")
+    (tmp_path / "b.html").write_text("<html><body><h1>Part II. The oil</h1><p>It burned.</p></body></html>")
+    assert corpus.create([tmp_path], "part")["reasons"] == {"empty_text": 1}

@@ -12,6 +12,7 @@ HEADING = re.compile(r"#{1,6} |(?:Глава|ГЛАВА|Часть|ЧАСТЬ|Ch
 FENCE = re.compile(r"\s*(?:```|~{3,4}(?!~))")  # more of these underline a heading
 SENTENCE_END = re.compile(r"(?<=[.!?…»\"”])\s+")
 ENDS = (".", "!", "?", "…", "»", '"', "”")
+CLOSED = (*ENDS, ")", ";", "`", "~")  # of a line that is no term with its meaning below it
 MARKS = (re.compile("\n\n"), re.compile(r"(?<=[.!?…»\"”])\n"), SENTENCE_END, re.compile("\n"), re.compile(" "))
 
 
@@ -93,15 +94,18 @@ def _between(lines: Iterable[tuple[int, str]], separator: str) -> Iterator[tuple
 def _packed(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Paragraphs gathered into documents of SHORTEST to LONGEST characters; fenced code is not torn apart."""
     held: list[tuple[int, str]] = []
-    size, fenced, ended = 0, False, False
+    size, fenced, ended, last = 0, False, False, ""
     for number, line in lines:
         blank, inside = not line.strip(), fenced  # of the fence that closes code nothing may be torn off
         if FENCE.match(line):
             fenced = not fenced
         heading = not inside and HEADING.match(line) is not None
-        full = size >= SHORTEST and (heading or (blank and not inside and size >= LONGEST // 2))
+        apart = blank and not inside and not last.endswith(":")  # what such a line announces goes with it
+        apart = apart and size >= (LONGEST // 2 if last.endswith(CLOSED) else LONGEST)
+        full = size >= SHORTEST and (heading or apart)
         full = full or (size >= LONGEST and ended and not inside)  # paragraphs without blank lines
         ended = line.rstrip().endswith(ENDS)
+        last = last if blank else line.rstrip()
         if full or size > 2 * LONGEST:
             at = _without_headings(held)
             yield _whole(held[:at])

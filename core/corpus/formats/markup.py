@@ -310,7 +310,10 @@ def of_page(page: str, place: str) -> Iterator[Record | Bad]:
 
 def read_html(source: Source) -> Iterator[Record | Bad]:
     """The words of a page without its scripts, styles and navigation."""
-    yield from of_page(encodings.read_text(source, source.encoding), "1")
+    for record in of_page(encodings.read_text(source, source.encoding), "1"):
+        words = record.value["text"] if isinstance(record, Record) else ""
+        alone = all(not line or documents.HEADING.match(line) for line in words.split("\n"))
+        yield Bad(record.place, "empty_text", words[:200]) if words and alone else record  # it leads to other pages
 
 
 def _is_html(source: Source, head: str) -> bool:
