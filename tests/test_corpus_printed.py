@@ -118,3 +118,16 @@ def test_a_page_of_headings_alone_is_set_aside(tmp_path):
     (tmp_path / "a.html").write_text("<html><body><h1>Part II. The oil</h1></body></html>")
     (tmp_path / "b.html").write_text("<html><body><h1>Part II. The oil</h1><p>It burned.</p></body></html>")
     assert corpus.create([tmp_path], "part")["reasons"] == {"empty_text": 1}
+
+
+def test_a_line_goes_on_behind_raised_digits(tmp_path):
+    """A raised digit a little smaller than its line, as office programs set it, and the full stop behind it."""
+    words = [
+        (1, 40, 400, "It was 10"),
+        (1, 80.1, 404, "3", 8),
+        (1, 84.6, 400, " m"),
+        (1, 95.8, 404, "2", 8),
+        (1, 100.3, 400, "."),
+    ]
+    text = said(made(tmp_path, "a.pdf", printed([[*page(PAGE_LINES * 4), *words]])))[0]
+    assert text.endswith("It was 10³ m².")

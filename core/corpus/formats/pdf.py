@@ -60,10 +60,10 @@ def read(source: Source) -> Iterator[Record | Bad]:
 
 def _apart(pages: list[list[pdf_lines.Line]]) -> tuple[list[list[str]], list[list[str]]]:
     """The lines of each page without the notes at its foot, and the notes of each, one a line."""
-    height, texts, notes = pdf_lines.text_height(pages), [], []
-    for page in pdf_titles.marked(pages, height):
+    size, texts, notes = pdf_lines.text_size(pages), [], []
+    for page in pdf_titles.marked(pages, size):
         last = notes[-1][-1:] if notes else []
-        lines, below = pdf_lines.with_notes(page, height, any(not note.endswith(documents.ENDS) for note in last))
+        lines, below = pdf_lines.with_notes(page, size, any(not note.endswith(documents.ENDS) for note in last))
         texts.append(lines)
         notes.append([_whole(note) for note in below])
     return texts, notes
