@@ -131,3 +131,14 @@ def test_a_line_goes_on_behind_raised_digits(tmp_path):
     ]
     text = said(made(tmp_path, "a.pdf", printed([[*page(PAGE_LINES * 4), *words]])))[0]
     assert text.endswith("It was 10³ m².")
+
+
+def test_rtf_keeps_levels_of_lists_rows_with_empty_cells_and_raised_digits(tmp_path):
+    """As LibreOffice writes it: a space before numbers, no line after a table, steps up and down in half points."""
+    item = r"{{\listtext\pard\plain  {}\tab}}\ilvl{}\ls1 \li0{{\loch\n{}}}\par "
+    lists = "".join(item.format(*of) for of in (("1.", 0, "one"), ("1.", 1, "under"), ("2.", 0, "two")))
+    table = r"\trowd\cellx60 A\cell B\cell\row\trowd\cellx60 \cell{\loch b}\cell\row\trowd\cellx60 c\cell\pard \cell\row\pard "
+    water = r"{\loch H}{\loch{\*\updnprop8000}\dn2\loch\n2}{\loch O}, 10{\super 3} m\par}"
+    assert said(made(tmp_path, "a.rtf", (r"{\rtf1\ansi " + lists + table + water).replace(r"\n", "\n"))) == [
+        "1. one\n  1. under\n2. two\n\nA | B\nb\nc\n\nH₂O, 10³ m"
+    ]

@@ -15,8 +15,10 @@ from core.corpus.sources import Bad, Format, Record, Source
 LARGEST = 256 * 2**20  # bytes of a part of a file, unpacked
 PRE = "\ue0f8"  # around a paragraph of ODT that is set line by line
 SET, TITLES = ("Preformatted_20_Text", "Source_20_Code", "Code"), ("Title",)
-LISTED = r" *(?:- |\d{1,3}[.)] )"
-LINE, ROW = "\ue0f6", "\ue0f7"  # stand for line ends in paragraphs and of rows in RTF
+LISTED = rf"{markup.INDENT}*(?:- |\d{{1,3}}[.)] )"
+RAISED = re.compile(r"\\(super|sub|up|dn)(?:[1-9]\d*)?(?!\w)((?:\\[a-z]+-?\d*|\s)*)(?<!\w)([\d+()-]{1,6})(?=[}\\])")
+LEVEL = re.compile(r"\{\\listtext([^{}]*)\}[^{}]*?\\ilvl([1-8])")
+LINE = "\ue0f6"  # stands for a line end in a paragraph of RTF
 LONGEST_NOTE = 1 << 16  # characters of the RTF of a footnote
 PROSE = 5  # words of a cell that names no column
 MOST_REPEATED = 1000  # cells or rows that a sheet of ODS says stand there once more
@@ -270,8 +272,11 @@ def read_rtf(source: Source) -> Iterator[Record | Bad]:
     raw = re.sub(
         r"\\outlinelevel([0-5])(?!\d) ?", lambda level: f"{level[0].rstrip()} {'#' * (1 + int(level[1]))} ", raw
     )
-    raw = re.sub(r"\\cell(?=[\s{}]*(?:\\intbl\s*)?\\row\b)", "", raw)
-    for word, mark in (("line", LINE), ("cell", markup.CELL), ("row", ROW)):
+    raw = RAISED.sub(
+        lambda of: of[2].lstrip() + _escaped(markup.raised("sup" if of[1] in ("super", "up") else "sub", of[3])), raw
+    )
+    raw = LEVEL.sub(lambda item: _escaped(markup.INDENT * int(item[2])) + item[0], raw)
+    for word, mark in (("line", LINE), ("cell", markup.CELL), ("row", markup.ROW), ("trowd", markup.ROW)):
         raw = re.sub(rf"\\{word}\b ?", rf"\\u{ord(mark) - 0x10000}?", raw)
     text = rtf_to_text(raw, errors="replace")
     text = "\n\n".join(
@@ -279,13 +284,20 @@ def read_rtf(source: Source) -> Iterator[Record | Bad]:
     )
     text = re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text))
     text = re.sub(rf"\s*{markup.CELL}\s*", markup.CELL, text)
-    text = re.sub(rf"\s*{ROW}\s*", "\n\n", re.sub(rf"\s*{ROW}\s*(?=[^\n{ROW}]*{markup.CELL})", "\n", text))
+    text = re.sub(rf"(?:\s*{markup.ROW})+\s*", f"{markup.ROW}\n\n{markup.ROW}", text)
+    between = rf"(?<={markup.CELL}{markup.ROW}\n)\n(?={markup.ROW}[^\n]*{markup.CELL})"
+    text = re.sub(between, "", text)
     text = re.sub(r"^#+[ \t]*$", "", text, flags=re.MULTILINE)  # headings without words
-    for mark, plain in ((r"(\d{1,3}[.)])\t", r"\1 "), (r"[•·▪][ \t]+", "- "), (r"[–o]\t", "  - ")):
-        text = re.sub(f"^{mark}", plain, text, flags=re.MULTILINE)
+    for mark, plain in ((r" *(\d{1,3}[.)])\t", r"\2 "), (r"[•·▪◦][ \t]+", "- "), (r"[–o]\t", f"{markup.INDENT}- ")):
+        text = re.sub(f"^({markup.INDENT}*){mark}", rf"\1{plain}", text, flags=re.MULTILINE)
     text = re.sub(rf"^({LISTED}.*)\n\n(?={LISTED})", r"\1\n", text, flags=re.MULTILINE)
     text = markup.marked(text.replace(LINE, "\n")).strip()
     yield from documents.records(text) if text else [Bad("#1", "empty_text")]
+
+
+def _escaped(words: str) -> str:
+    """Words as RTF has those that are not of its code page."""
+    return "".join(f"\\u{ord(char) - 0x10000 * (ord(char) > 0x7FFF)}?" for char in words)
 
 
 def _without_footnotes(raw: str) -> tuple[str, list[str]]:
