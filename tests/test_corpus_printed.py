@@ -142,3 +142,48 @@ def test_rtf_keeps_levels_of_lists_rows_with_empty_cells_and_raised_digits(tmp_p
     assert said(made(tmp_path, "a.rtf", (r"{\rtf1\ansi " + lists + table + water).replace(r"\n", "\n"))) == [
         "1. one\n  1. under\n2. two\n\nA | B\nb\nc\n\nH₂O, 10³ m"
     ]
+
+
+def chat(name, lines, mark=""):
+    begin = "[03.05.2024, 09:{:02}:00] {}" if mark else "03.05.2024, 09:{:02} - {}"
+    notice = f"{name}: {mark}Сообщения защищены." if mark else "Сообщения защищены."
+    return "\n".join(begin.format(at, words) for at, words in enumerate([notice, *lines]))
+
+
+@pytest.mark.parametrize(
+    ("file", "mark"), [("Чат WhatsApp с Аня.txt", ""), ("WhatsApp Chat with Аня.txt", ""), ("_chat.txt", "\u200e")]
+)
+def test_a_model_learns_from_who_exported_the_chat_of_whatsapp(tmp_path, file, mark):
+    """The more talkative one is the other, whose name the chat has; the last question has no reply."""
+    lines = [
+        "Борис: Где ты?",
+        "Аня: Иду.",
+        "Борис: Жду.",
+        "Аня: Вот!",
+        "Аня: А ты?",
+        "Борис: Тут.",
+        "Аня: Ага",
+        "Борис: Пока",
+        "Аня: Да?",
+    ]
+    card = made(tmp_path, file, chat("Аня", [*lines, "Аня: Ау"], mark))
+    assert card["learned_as"] == {"Борис": 1}
+
+
+def test_what_was_dropped_is_told_where_the_first_conversation_has_no_reply(tmp_path):
+    days = [
+        "03.05.2024, 09:00 - Аня: Ты тут?",
+        "04.05.2024, 09:00 - Аня: А сейчас?",
+        "04.05.2024, 09:01 - Борис: Да, весь день.",
+    ]
+    days.insert(1, "03.05.2024, 09:02 - Борис: <Без медиафайлов>")
+    card = made(tmp_path, "Чат WhatsApp с Аня.txt", "\n".join(days))
+    assert card["reasons"] == {"no_reply": 1}
+    assert card["repairs"]["media_dropped"] == 1
+
+
+def test_subtitles_lose_their_sounds_and_who_made_them(tmp_path):
+    said_in = ["www.subs.example", "[скрип двери]\nКто здесь?", "(вздыхает)", "МАРИЯ: Свои.", "♪", "Перевод: И. Лунин"]
+    said_in += ["Субтитры сделал Иван", "Редактор субтитров А.Лунин", "Subtitles by Ann", "Перевод был долгим."]
+    data = "\n".join(f"{at}\n00:00:{at:02},000 --> 00:00:{at:02},900\n{words}\n" for at, words in enumerate(said_in, 1))
+    assert said(made(tmp_path, "a.srt", data)) == ["Кто здесь?\nМАРИЯ: Свои.\n\nПеревод был долгим."]
