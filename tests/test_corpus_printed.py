@@ -1,8 +1,12 @@
 """Printed books as an editor reads them: running heads, headings, notes, and what a row begins and ends with."""
 
+import io
+import zipfile
+
 import pytest
 
 from core.corpus import corpus, documents
+from core.corpus.formats import pdf_lines
 from tests.test_corpus_footnotes import PAGE_LINES
 from tests.test_corpus_formats import made, said
 from tests.test_corpus_siblings_tables import printed
@@ -187,3 +191,42 @@ def test_subtitles_lose_their_sounds_and_who_made_them(tmp_path):
     said_in += ["Субтитры сделал Иван", "Редактор субтитров А.Лунин", "Subtitles by Ann", "Перевод был долгим."]
     data = "\n".join(f"{at}\n00:00:{at:02},000 --> 00:00:{at:02},900\n{words}\n" for at, words in enumerate(said_in, 1))
     assert said(made(tmp_path, "a.srt", data)) == ["Кто здесь?\nМАРИЯ: Свои.\n\nПеревод был долгим."]
+
+
+def test_rtf_leaves_out_what_was_deleted_and_knows_headings_and_bullets_by_their_styles(tmp_path):
+    styles = r"{\stylesheet{\s0\ql Normal;}{\s1\sbasedon0\b Heading 1;}{\s2\b\outlinelevel1 Part;}}"
+    bullet = r"\pard\plain \s0{\listtext\pard\plain \u61623\'3f\tab}\ilvl0\ls1 \li360{\loch lamp}\par "
+    words = r"\pard\plain \s1\b{\loch Top}\par \pard\plain \s2\b{\loch Below}\par \pard\plain \s0{So it}{\deleted\revauthdel1 was} is.\par "
+    text = said(made(tmp_path, "a.rtf", r"{\rtf1\ansi " + styles + words + bullet + bullet + "}"))
+    assert text == ["# Top\n\n## Below\n\nSo it is.\n\n- lamp\n- lamp"]
+
+
+def test_bullets_of_symbol_fonts_in_print_are_bullets(tmp_path):
+    assert pdf_lines.cleaned("\uf0b7 lamp\r\n\uf0fcoil") == "• lamp\n• oil"
+
+
+def test_headings_that_only_their_numbers_tell_apart_are_no_running_heads(tmp_path):
+    pages = [page(PAGE_LINES * 6, title=[f"Chapter {at}"]) for at in range(1, 6)]
+    text = "\n".join(said(made(tmp_path, "a.pdf", printed(pages))))
+    assert [line for line in text.split("\n") if line.startswith("#")] == [f"# Chapter {at}" for at in range(1, 6)]
+
+
+ODF = 'xmlns:office="o" xmlns:text="t" xmlns:style="s" xmlns:table="tb" xmlns:draw="d" xmlns:presentation="p"'
+
+
+def of_office(kind, content, styles=""):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("mimetype", f"application/vnd.oasis.opendocument.{kind}")
+        archive.writestr("content.xml", f"<office:document-content {ODF}>{content}</office:document-content>")
+        archive.writestr("styles.xml", f"<office:document-styles {ODF}>{styles}</office:document-styles>")
+    return out.getvalue()
+
+
+def test_lists_of_odt_are_numbered_by_the_styles_of_the_document(tmp_path):
+    numbers = '<text:list-style style:name="N"><text:list-level-style-number text:level="1" style:num-format="1"/></text:list-style>'
+    items = "".join(f"<text:list-item><text:p>{word}</text:p></text:list-item>" for word in ("one", "two"))
+    cells = ["<text:p>2021</text:p><text:p>guessed</text:p>", "<text:p>b</text:p>"]
+    table = f"<table:table><table:table-row>{''.join(f'<table:table-cell>{cell}</table:table-cell>' for cell in cells)}</table:table-row></table:table>"
+    body = f'<office:body><office:text><text:list text:style-name="N">{items}</text:list>{table}</office:text></office:body>'
+    assert said(made(tmp_path, "a.odt", of_office("text", body, numbers))) == ["1. one\n2. two\n\n2021 guessed | b"]

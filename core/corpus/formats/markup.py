@@ -1,7 +1,7 @@
 """HTML pages, paragraph by paragraph; damaged markup is read as far as it makes sense."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 
 from core.corpus import documents, encodings, mojibake, wrapped_lines
@@ -26,6 +26,7 @@ STARTS |= {"br": "\n", "tr": f"\n{ROW}", "v": "\n"}
 ENDS = {"tr": ROW, "table": f"{ROW}\n\n", "br": "", "v": ""}
 LINKED = 1 / 3  # least share of links among the letters of what belongs to the site
 PERMALINKS = ("¶", "🔗", "§", "#")  # beside the headings of manuals
+BULLETS = "\uf0b7\uf0a7\uf0fc\uf0d8\uf076\uf0e0\uf02d\uf06e\uf0a8\uf06c"  # of the fonts Symbol and Wingdings, as Word has them
 BACK = re.compile("[↩↑⤴^][\ufe0e\ufe0f]?")  # a link from a note to its place
 NOTE = re.compile(
     r"doc-(?:endnote|footnote)|\b(?:end|foot|rear)note\b|#(?:user-content-)?fn[:-]?\w+$"
@@ -284,15 +285,19 @@ def marked(text: str) -> str:
 
 
 def _row(text: str) -> str:
-    """A row of a table with its cells apart; those at its end that are empty go, and the row is a line of its own."""
+    """A row of a table as a line of its own; other words as they are."""
     if CELL not in text:
         return text
-    cells = [cell.strip() for cell in text.split(CELL)]
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return "\n\n" * ("\n" in before) + row_of(text.split(CELL)) + "\n" * ("\n" in after)
+
+
+def row_of(cells: Iterable[str]) -> str:
+    """The cells of a row in one line; of a row with a single one that is filled, that one."""
+    cells = [cell.strip() for cell in cells]
     while cells and not cells[-1]:
         cells.pop()
-    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
-    words = " | ".join(cells).lstrip() if sum(map(bool, cells)) > 1 else "".join(cells)
-    return "\n\n" * ("\n" in before) + words + "\n" * ("\n" in after)
+    return " | ".join(cells).lstrip() if sum(map(bool, cells)) > 1 else "".join(cells)
 
 
 def of_page(page: str, place: str) -> Iterator[Record | Bad]:

@@ -17,6 +17,11 @@ PRE = "\ue0f8"  # around a paragraph of ODT that is set line by line
 SET, TITLES = ("Preformatted_20_Text", "Source_20_Code", "Code"), ("Title",)
 LISTED = rf"{markup.INDENT}*(?:- |\d{{1,3}}[.)] )"
 RAISED = re.compile(r"\\(super|sub|up|dn)(?:[1-9]\d*)?(?!\w)((?:\\[a-z]+-?\d*|\s)*)(?<!\w)([\d+()-]{1,6})(?=[}\\])")
+DELETED = re.compile(r"\{\\deleted\b[^{}]*\}")
+# A style of headings: its number, and its level as a setting or in its name.
+HEADING = re.compile(
+    r"\{\\s(\d+)(?:[^{}]*?\\outlinelevel([0-8])[^{}]*|[^{}]*?(?:[Hh]eading|\bЗаголовок) ([1-9])\s*);\}"
+)
 LEVEL = re.compile(r"\{\\listtext([^{}]*)\}[^{}]*?\\ilvl([1-8])")
 LINE = "\ue0f6"  # stands for a line end in a paragraph of RTF
 LONGEST_NOTE = 1 << 16  # characters of the RTF of a footnote
@@ -123,9 +128,10 @@ def _is_odf(kind: bytes, source: Source, head: bytes) -> bool:
     return head.startswith(b"PK\x03\x04") and head[30:].startswith(ODF + kind)
 
 
-def _content(source: Source) -> ElementTree.Element:
+def _content(source: Source, name: str = "content.xml") -> ElementTree.Element:
     with source.on_disk() as path, zipfile.ZipFile(path) as archive:
-        return ElementTree.fromstring(part(archive, "content.xml"))
+        there = name == "content.xml" or name in archive.namelist()
+        return ElementTree.fromstring(part(archive, name)) if there else ElementTree.Element("none")
 
 
 def name_of(element: ElementTree.Element) -> str:
@@ -139,7 +145,7 @@ def attribute(element: ElementTree.Element, name: str) -> str:
 def read_odt(source: Source) -> Iterator[Record | Bad]:
     """Headings, paragraphs, lists, tables and notes of a text of LibreOffice; what was deleted stays deleted."""
     blocks, notes, content = [], [], _content(source)
-    styles = _Styles(content)
+    styles = _Styles(content, _content(source, "styles.xml"))
     for span in content.iter():
         if name_of(span) == "span" and (signs := styles.raised.get(attribute(span, "style-name"))):
             span.text = markup.raised(signs, span.text or "")
@@ -155,16 +161,17 @@ def read_odt(source: Source) -> Iterator[Record | Bad]:
 class _Styles:
     """What the styles of a text of LibreOffice say: which lists are numbered, and what paragraphs are named after."""
 
-    def __init__(self, content: ElementTree.Element):
+    def __init__(self, content: ElementTree.Element, named: ElementTree.Element):
         self.numbered: set[tuple[str, int]] = set()  # (list style, level)
         self.parents: dict[str, str] = {}  # of automatic styles
         self.raised: dict[str, str] = {}  # styles of what stands above or below its line -> sup or sub
-        for style in content.iter():
+        for style in (*named.iter(), *content.iter()):
             if name_of(style) == "list-style":
                 levels = (level for level in style if name_of(level) == "list-level-style-number")
                 formats = {int(attribute(level, "level") or 1) for level in levels if attribute(level, "num-format")}
                 self.numbered |= {(attribute(style, "name"), level) for level in formats}
-            elif name_of(style) == "style":
+        for style in content.iter():
+            if name_of(style) == "style":
                 self.parents[attribute(style, "name")] = attribute(style, "parent-style-name")
                 position = next((place for inner in style if (place := attribute(inner, "text-position"))), "")
                 if position.startswith(("sup", "sub", "-")) or re.match("[1-9]", position):
@@ -204,7 +211,9 @@ def _blocks(
             indent = markup.INDENT * (len(lists) - 1)
             yield from _blocks(element, notes, styles, lists, indent + mark if name == "list-item" else "")
         elif name == "table":
-            yield "\n".join(" | ".join(cells) for cells in _table(element, notes))
+            yield "\n".join(
+                markup.row_of(" ".join(cell.split("\n")) for cell in cells) for cells in _table(element, notes)
+            )
         elif name not in ("tracked-changes", "forms", "sequence-decls", "table-of-content"):
             yield from _blocks(element, notes, styles, lists, lead)
 
@@ -268,7 +277,7 @@ def read_rtf(source: Source) -> Iterator[Record | Bad]:
 
     with source.open() as stream:
         raw = stream.read(LARGEST).decode("latin-1")
-    raw, notes = _without_footnotes(raw)
+    raw, notes = _without_footnotes(_with_headings(DELETED.sub("", raw)))
     raw = re.sub(
         r"\\outlinelevel([0-5])(?!\d) ?", lambda level: f"{level[0].rstrip()} {'#' * (1 + int(level[1]))} ", raw
     )
@@ -288,11 +297,29 @@ def read_rtf(source: Source) -> Iterator[Record | Bad]:
     between = rf"(?<={markup.CELL}{markup.ROW}\n)\n(?={markup.ROW}[^\n]*{markup.CELL})"
     text = re.sub(between, "", text)
     text = re.sub(r"^#+[ \t]*$", "", text, flags=re.MULTILINE)  # headings without words
-    for mark, plain in ((r" *(\d{1,3}[.)])\t", r"\2 "), (r"[•·▪◦][ \t]+", "- "), (r"[–o]\t", f"{markup.INDENT}- ")):
+    for mark, plain in (
+        (r" *(\d{1,3}[.)])\t", r"\2 "),
+        (rf" *[•·▪◦{markup.BULLETS}][ \t]+", "- "),
+        (r"[–o]\t", f"{markup.INDENT}- "),
+    ):
         text = re.sub(f"^({markup.INDENT}*){mark}", rf"\1{plain}", text, flags=re.MULTILINE)
     text = re.sub(rf"^({LISTED}.*)\n\n(?={LISTED})", r"\1\n", text, flags=re.MULTILINE)
     text = markup.marked(text.replace(LINE, "\n")).strip()
     yield from documents.records(text) if text else [Bad("#1", "empty_text")]
+
+
+def _with_headings(raw: str) -> str:
+    """RTF in which a paragraph in a style of headings has the level of that style, where it does not say so itself."""
+    levels = {style: int(level or int(named) - 1) for style, level, named in HEADING.findall(raw)}
+    if not levels:
+        return raw
+    start = raw.find("\\pard", raw.find("{\\stylesheet"))
+    body = re.sub(
+        r"(\\s(\d+))(?=[\\ ])(?![^{}]*\\outlinelevel)",
+        lambda of: f"{of[1]}\\outlinelevel{levels[of[2]]}" if of[2] in levels else of[1],
+        raw[start:],
+    )
+    return raw[:start] + body
 
 
 def _escaped(words: str) -> str:

@@ -168,8 +168,8 @@ def _outermost(page: list[str], count: int) -> set[int]:
 
 
 def _head(line: str) -> str:
-    """A line as it is on every page."""
-    return re.sub(r"\b[ivxlc]+\b|\d+", "#", line.strip().lower())
+    """A line as it is on every page; a heading is one only where its numbers are the same."""
+    return line if line.startswith("#") else re.sub(r"\b[ivxlc]+\b|\d+", "#", line.strip().lower())
 
 
 def whole_words(text: str) -> str:

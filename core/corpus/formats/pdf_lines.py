@@ -77,6 +77,7 @@ def places(text_page) -> dict[str, list[Line]]:
 def cleaned(text: str) -> str:
     """The text of a page without control characters, but for the one that stands for a hyphen at the end of a line."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\x02")
+    text = re.sub(rf"^(\s*)[{markup.BULLETS}]\s*", r"\1• ", text, flags=re.MULTILINE)
     # A dash between words has spaces; pdfium loses the one behind it in some fonts.
     return re.sub(r"(?<=\s)—(?=[^\W\d_])", "— ", _CONTROLS.sub("", text))
 
