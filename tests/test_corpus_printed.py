@@ -230,3 +230,24 @@ def test_lists_of_odt_are_numbered_by_the_styles_of_the_document(tmp_path):
     table = f"<table:table><table:table-row>{''.join(f'<table:table-cell>{cell}</table:table-cell>' for cell in cells)}</table:table-row></table:table>"
     body = f'<office:body><office:text><text:list text:style-name="N">{items}</text:list>{table}</office:text></office:body>'
     assert said(made(tmp_path, "a.odt", of_office("text", body, numbers))) == ["1. one\n2. two\n\n2021 guessed | b"]
+
+
+def test_slides_of_libreoffice_are_read_with_their_notes(tmp_path):
+    def frame(kind, inside):
+        return f'<draw:frame presentation:class="{kind}">{inside}</draw:frame>'
+
+    def box(*words):
+        return f"<draw:text-box>{''.join(f'<text:p>{word}</text:p>' for word in words)}</draw:text-box>"
+
+    cells = "".join(f"<table:table-cell><text:p>{word}</text:p></table:table-cell>" for word in ("a", "b"))
+    items = "".join(f"<text:list-item><text:p>{word}</text:p></text:list-item>" for word in ("one", "two"))
+    slide = frame("title", box("The lamp")) + frame(
+        "outline", f"<draw:text-box><text:list>{items}</text:list></draw:text-box>"
+    )
+    slide += f"<draw:frame><table:table><table:table-row>{cells}</table:table-row></table:table></draw:frame>"
+    slide += (
+        frame("page-number", box("7")) + f"<presentation:notes>{frame('notes', box('Say it.'))}</presentation:notes>"
+    )
+    body = f"<office:body><office:presentation><draw:page>{slide}</draw:page></office:presentation></office:body>"
+    card = made(tmp_path, "a.odp", of_office("presentation", body))
+    assert (said(card), card["formats"]) == (["# The lamp\n\n- one\n- two\n\na | b\n\nSay it."], {"odp": 1})

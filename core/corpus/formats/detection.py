@@ -21,6 +21,7 @@ from core.corpus.formats.notebook import NOTEBOOK
 from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
+from core.corpus.formats.rtf import RTF
 from core.corpus.formats.sillytavern import SILLYTAVERN
 from core.corpus.formats.slides import PPTX
 from core.corpus.formats.subtitles import SUBTITLES
@@ -38,6 +39,7 @@ BINARY_FORMATS = (
     DOCX,
     PPTX,
     *office.FORMATS,
+    RTF,
     EPUB,
     ZIP,
     TAR,
