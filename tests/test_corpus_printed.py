@@ -251,3 +251,17 @@ def test_slides_of_libreoffice_are_read_with_their_notes(tmp_path):
     body = f"<office:body><office:presentation><draw:page>{slide}</draw:page></office:presentation></office:body>"
     card = made(tmp_path, "a.odp", of_office("presentation", body))
     assert (said(card), card["formats"]) == (["# The lamp\n\n- one\n- two\n\na | b\n\nSay it."], {"odp": 1})
+
+
+def test_links_to_the_top_of_a_page_are_no_part_of_it(tmp_path):
+    part = "<h2>Лампа {}</h2><p>Горела всю ночь.</p><p><a href='#top'>({})</a></p>"
+    page = part.format(1, "наверх") + part.format(2, "к содержанию") + part.format(3, "Back to top")
+    text = said(made(tmp_path, "a.html", f"<html><body>{page}</body></html>"))
+    assert text == ["\n\n".join(f"## Лампа {at}\n\nГорела всю ночь." for at in (1, 2, 3))]
+
+
+def test_the_full_stop_behind_an_address_of_a_manual_page_stands_beside_it(tmp_path):
+    text = said(
+        made(tmp_path, "a.1", ".TH A 1\n.SH NAME\na - b\n.SH BUGS\nWrite to\n.MT list@a.example\n.ME .\nThen wait.\n")
+    )
+    assert text[0].endswith("Write to list@a.example. Then wait.")

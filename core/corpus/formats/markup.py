@@ -28,6 +28,11 @@ LINKED = 1 / 3  # least share of links among the letters of what belongs to the 
 PERMALINKS = ("¶", "🔗", "§", "#")  # beside the headings of manuals
 BULLETS = "\uf0b7\uf0a7\uf0fc\uf0d8\uf076\uf0e0\uf02d\uf06e\uf0a8\uf06c"  # of the fonts Symbol and Wingdings, as Word has them
 BACK = re.compile("[↩↑⤴^][\ufe0e\ufe0f]?")  # a link from a note to its place
+TOP = re.compile(  # a link behind each part of a long page
+    r"[(\[↑\s]*(?:наверх|вверх|(?:к|в) начал[оу](?: страницы)?|к (?:содержанию|оглавлению)|"
+    r"(?:back )?to (?:the )?(?:top|contents|table of contents)(?: of (?:the )?page)?)[)\]↑\s.]*",
+    re.IGNORECASE,
+)
 NOTE = re.compile(
     r"doc-(?:endnote|footnote)|\b(?:end|foot|rear)note\b|#(?:user-content-)?fn[:-]?\w+$"
 )  # an item of the notes behind a page
@@ -227,7 +232,7 @@ class _Words(HTMLParser):
             self.tex += data
         if self.in_title:
             self.title += data
-        if self.linked and (data.strip() in PERMALINKS or BACK.fullmatch(data.strip())):
+        if self.linked and (data.strip() in PERMALINKS or BACK.fullmatch(data.strip()) or TOP.fullmatch(data)):
             return
         if not self.skipped:
             self.links += len("".join(data.split())) if self.linked else 0

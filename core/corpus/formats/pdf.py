@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from core.corpus import contents, documents, wrapped_lines
-from core.corpus.formats import pdf_lines, pdf_titles
+from core.corpus.formats import pdf_lines, pdf_notes, pdf_titles
 from core.corpus.formats.pdf_lines import CODE
 from core.corpus.sources import Bad, Format, Record, Source
 
@@ -42,7 +42,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
         return
     pages, notes = _apart(pages)
     pages, heads = _without_heads(_with_ends(pages))
-    lines, listed = contents.without_leaders(list(pdf_lines.placed(pages, notes, NOTES)))
+    lines, listed = contents.without_leaders(list(pdf_notes.placed(pages, notes, NOTES)))
     lines = fenced(whole_words("\n".join(lines)).split("\n"))
     if width := wrapped_lines.width(lines, wrapped_lines.PRINTED):
         paragraphs = wrapped_lines.joined(enumerate(lines, 1), width, tolerance=width // 4)
@@ -63,7 +63,7 @@ def _apart(pages: list[list[pdf_lines.Line]]) -> tuple[list[list[str]], list[lis
     size, texts, notes = pdf_lines.text_size(pages), [], []
     for page in pdf_titles.marked(pages, size):
         last = notes[-1][-1:] if notes else []
-        lines, below = pdf_lines.with_notes(page, size, any(not note.endswith(documents.ENDS) for note in last))
+        lines, below = pdf_notes.with_notes(page, size, any(not note.endswith(documents.ENDS) for note in last))
         texts.append(lines)
         notes.append([_whole(note) for note in below])
     return texts, notes

@@ -2,12 +2,10 @@
 
 import ctypes
 import re
-from collections.abc import Iterator
 from itertools import groupby
 from statistics import median
 from typing import NamedTuple
 
-from core.corpus import documents
 from core.corpus.formats import markup
 
 MOST_STEPS = 80  # spaces before a line of code
@@ -19,13 +17,9 @@ TYPEWRITER = re.compile(r"mono|courier|consol|menlo|typewriter|cmtt|lucidaconsol
 TYPED_SAMPLE, TYPED = 8, 0.5  # characters of a line of code, and the share of them that is in such a font
 SMALL = 0.85  # of the size of its line: a digit that is smaller stands above or below it
 RAISED = 0.04  # of the size: how far it stands from the foot of the line, at least
-NOTE_SIZE = 0.93  # of the size of the text: notes are set smaller
 SAMPLE = 3  # characters of a line by which its size is known
-MOST_NOTES = 0.7  # of the lines of a page: more are no notes at its foot
-FOOT = 2  # lines below the notes, as the number of the page
 _CONTROLS = re.compile(r"[\x00\x01\x03-\x08\x0b\x0e-\x1f]")
 _CLOSING = re.compile(r"[.,;:!?)»”]+(?:\s|$)")
-_MARK = re.compile(rf"\s*(?:{REFERENCE}(\d+){REFERENCE_END}|(\d{{1,3}})(?=[.)]?\s)|\[\d+\]|[*†‡§]+)\s*")
 
 
 class Line(NamedTuple):
@@ -212,95 +206,3 @@ def text_size(pages: list[list[Line]]) -> float:
     """The size of the lines of the text, by all of them that are long."""
     sizes = [line.size for page in pages for line in page if line.size and len(line.text) > 20]
     return median(sizes) if sizes else 0.0
-
-
-def with_notes(page: list[Line], size: float, goes_on: bool) -> tuple[list[str], list[str]]:
-    """The lines of a page without the notes at its foot, and these, each with its mark in brackets.
-
-    `goes_on` says that a note of the page before may go on here. One of the notes has a raised number, or the text
-    above refers to it.
-    """
-    start, end = _notes_of(page, size, goes_on)
-    notes: list[list[str]] = []
-    for line in page[start:end]:
-        if not notes or _MARK.match(line.text):
-            notes.append([])
-        notes[-1].append(line.text)
-    marks = [found for lines in notes if (found := _MARK.match(lines[0]))]
-    numbers = {found[1] or found[2] for found in marks} - {None}
-    above = "".join(line.text for line in page[:start])
-    signs = {f"{REFERENCE}{number}{REFERENCE_END}" for number in numbers}
-    signs |= {found[0].strip() for found in marks if not (found[1] or found[2])}
-    sure = goes_on or any(found[1] for found in marks) or any(sign in above for sign in signs)
-    if not sure:
-        notes, numbers, start, end = [], set(), 0, 0
-    texts = [_plain(line.text, numbers) for line in (*page[:start], *page[end:])]
-    return texts, ["\n".join(_plain(line, set()) for line in (_headed(lines[0]), *lines[1:])) for lines in notes]
-
-
-def _notes_of(page: list[Line], size: float, goes_on: bool) -> tuple[int, int]:
-    """From which line to which the notes of a page go; an empty range where there are none."""
-    filled = [at for at, line in enumerate(page) if line.text.strip()]
-    small = [0 < page[at].size < NOTE_SIZE * size and not page[at].text.startswith(CODE) for at in filled]
-    stop = len(filled)
-    while stop > max(0, len(filled) - FOOT) and not (
-        small[stop - 1] and re.search(r"[^\W\d_]", page[filled[stop - 1]].text)
-    ):
-        stop -= 1
-    start = stop
-    while start and small[start - 1]:
-        start -= 1
-    while start < stop and not goes_on and not _MARK.match(page[filled[start]].text):
-        start += 1
-    if start == stop or stop - start > MOST_NOTES * len(filled):
-        return 0, 0
-    return filled[start], filled[stop - 1] + 1
-
-
-def _headed(line: str) -> str:
-    """The first line of a note with its number in brackets."""
-    found = _MARK.match(line)
-    number = found and (found[1] or found[2])
-    rest = line[found.end() :].lstrip(".) ") if number else line
-    return f"[{number}] {rest}" if number else line
-
-
-def _plain(text: str, numbers: set[str]) -> str:
-    """A line with its raised digits: a reference where a note has the number, else as signs above the line."""
-
-    def shown(found: re.Match) -> str:
-        if found[2] not in numbers or text[: found.start()][-1:].isdecimal():  # 10⁶
-            return markup.raised("sup", found[2])
-        return f"{found[1].rstrip()} [{found[2]}]" + (" " if found[3].isalpha() else "")
-
-    sign = rf"(\s*){REFERENCE}(\d+){REFERENCE_END}(?=(.?))"
-    return re.sub(sign, shown, text)
-
-
-def placed(pages: list[list[str]], notes: list[list[str]], sign: str) -> Iterator[str]:
-    """The lines of all pages; a `sign` with the number of a page stands for its notes where a paragraph is over.
-
-    That is behind the next line that ends a sentence and is short, else behind one that ends a sentence, else at the
-    end of the next page.
-    """
-    full = median(len(line) for page in pages for line in page if line.strip()) if any(map(any, pages)) else 0
-    waiting: list[int] = []
-    for number, page in enumerate(pages):
-        ends = [at for at, line in enumerate(page) if line[:1] != CODE and line.rstrip(" )]").endswith(documents.ENDS)]
-        whole = next((at for at in ends if len(page[at]) < 0.85 * full), None)
-        at = whole if whole is not None else (ends[0] if ends else len(page) - 1)
-        for index, line in enumerate(page):
-            yield line
-            if waiting and index == at:
-                yield from _signs(waiting, sign)
-        waiting += [number] if notes[number] else []
-        last = page[-1].rstrip(" )]") if page else ""
-        if waiting and last.endswith(documents.ENDS) and len(last) < 0.85 * full:
-            yield from _signs(waiting, sign)
-    yield from _signs(waiting, sign)
-
-
-def _signs(waiting: list[int], sign: str) -> list[str]:
-    lines = ["", *(f"{sign}{number}" for number in waiting), ""] if waiting else []
-    waiting.clear()
-    return lines
