@@ -100,3 +100,11 @@ def test_notes_whose_font_has_small_digits_are_notes():
     assert found == ["[3] Built by hand, and\n2 times as high.", "[4] Cold."]
     texts, found = pdf_notes.with_notes([*lines, pdf_lines.Line(notes[3], size=8)], 10, goes_on=False)
     assert (texts[1], found) == ("the sea⁴ and below the rocks [18], long.", ["[18] The eighteenth."])
+
+
+def test_the_notes_of_a_page_stand_before_a_heading_that_begins_the_next_one():
+    pages = [
+        ["The keeper climbed the stairs [1] at dusk and lit the lamp."],
+        ["## The oil", "It was kept below.", "So it was."],
+    ]
+    assert list(pdf_notes.placed(pages, [["[1] Of stone."], []], "N"))[1:4] == ["", "N0", ""]

@@ -108,8 +108,8 @@ def _plain(text: str, numbers: set[str]) -> str:
 def placed(pages: list[list[str]], notes: list[list[str]], sign: str) -> Iterator[str]:
     """The lines of all pages; a `sign` with the number of a page stands for its notes where a paragraph is over.
 
-    That is behind the next line that ends a sentence and is short, else behind one that ends a sentence, else at the
-    end of the next page.
+    That is before the next heading, behind the next line that ends a sentence and is short, else behind one that ends a
+    sentence, else at the end of the next page.
     """
     full = median(len(line) for page in pages for line in page if line.strip()) if any(map(any, pages)) else 0
     waiting: list[int] = []
@@ -118,6 +118,8 @@ def placed(pages: list[list[str]], notes: list[list[str]], sign: str) -> Iterato
         whole = next((at for at in ends if len(page[at]) < 0.85 * full), None)
         at = whole if whole is not None else (ends[0] if ends else len(page) - 1)
         for index, line in enumerate(page):
+            if waiting and line.startswith("#"):
+                yield from _signs(waiting, sign)
             yield line
             if waiting and index == at:
                 yield from _signs(waiting, sign)
