@@ -265,3 +265,11 @@ def test_the_full_stop_behind_an_address_of_a_manual_page_stands_beside_it(tmp_p
         made(tmp_path, "a.1", ".TH A 1\n.SH NAME\na - b\n.SH BUGS\nWrite to\n.MT list@a.example\n.ME .\nThen wait.\n")
     )
     assert text[0].endswith("Write to list@a.example. Then wait.")
+
+
+def test_the_ways_between_the_pages_of_a_book_are_no_part_of_it(tmp_path):
+    """As Publican and other makers of manuals have them."""
+    ways = "<ul class='{}'><li><a href='1.html'><b>Пред.</b>10.8. DHCP</a></li><li>Настольная книга</li></ul>"
+    banner = "<div id='banner'><a href='get.html'>Download the ebook</a></div>"
+    page = f"{banner}{ways.format('docnav top')}<h2>10.9. Сеть</h2><p>Она есть.</p>{ways.format('pagination')}"
+    assert said(made(tmp_path, "a.html", f"<html><body>{page}</body></html>")) == ["## 10.9. Сеть\n\nОна есть."]

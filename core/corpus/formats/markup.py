@@ -47,10 +47,11 @@ MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
 # Names of elements that belong to the site, and of those that do where a good part of their words are links.
 NAVIGATION = re.compile(
+    r"(?:doc|book|page|chapter|section|site|top|main|sub|side|bottom)[-_]?nav(?:igation|bar)?|pagination|pager|"
     r"nav|nav[-_]?(?:header|footer|bar|menu)|navigation|breadcrumbs?|cookies?[-_]?(?:banner|bar|notice|consent|popup)"
 )
 SITE = re.compile(
-    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)|(?:social[-_]?)?(?:share|sharing)[-_]?(?:buttons|links|bar)?|toctree-wrapper|(?:table-of-)?contents"
+    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc|banner)|(?:social[-_]?)?(?:share|sharing)[-_]?(?:buttons|links|bar)?|toctree-wrapper|(?:table-of-)?contents"
 )
 # Raised and lowered digits and signs have characters of their own: 10<sup>6</sup> is not 106.
 RAISED = {
