@@ -273,3 +273,11 @@ def test_the_ways_between_the_pages_of_a_book_are_no_part_of_it(tmp_path):
     banner = "<div id='banner'><a href='get.html'>Download the ebook</a></div>"
     page = f"{banner}{ways.format('docnav top')}<h2>10.9. Сеть</h2><p>Она есть.</p>{ways.format('pagination')}"
     assert said(made(tmp_path, "a.html", f"<html><body>{page}</body></html>")) == ["## 10.9. Сеть\n\nОна есть."]
+
+
+def test_running_heads_that_end_with_the_title_of_the_book_go(tmp_path):
+    """As of Sphinx: the section, then the title at the right edge, and the number of the page elsewhere."""
+    sections = ["1.1. The lamp", "1.2. The oil and the wick", "2.1. The stairs", "2.2. The door"]
+    pages = [page(PAGE_LINES * 8, head=f"{section} Guide of the Keeper", foot="x") for section in sections]
+    text = "\n".join(said(made(tmp_path, "a.pdf", printed(pages))))
+    assert "Guide of the Keeper" not in text

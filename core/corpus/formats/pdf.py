@@ -81,7 +81,7 @@ def _whole(note: str) -> str:
 def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
     """The lines of all pages without those that stand at the top or bottom of many, digits apart; and their number.
 
-    Where a head names the section as well, its beginning is that of many.
+    Where a head names the section as well, its beginning or its end is that of many.
     """
     kept, dropped = _without_heads(pages)
     return [line for page in kept for line in page], dropped
@@ -90,6 +90,7 @@ def without_running_heads(pages: list[list[str]]) -> tuple[list[str], int]:
 def _without_heads(pages: list[list[str]]) -> tuple[list[list[str]], int]:
     counts = Counter(line for page in pages for line in {_head(page[at]) for at in _edges(page)})
     starts = Counter(start for page in pages for start in {_start(page[at]) for at in _edges(page)} if start)
+    ends = Counter(end for page in pages for end in {_end(page[at]) for at in _edges(page)} if end)
     least = max(3, HEAD_PAGES * len(pages))
     kinds: dict[str, list[int]] = {}  # on how many pages each head stands that begins with the same word and a number
     for start, count in starts.items():
@@ -103,7 +104,8 @@ def _without_heads(pages: list[list[str]]) -> tuple[list[list[str]], int]:
             at
             for at in _edges(page)
             if not page[at].startswith(CODE)
-            if max(counts[_head(page[at])], starts[_start(page[at])]) >= least or _kind(_start(page[at])) in running
+            if max(counts[_head(page[at])], starts[_start(page[at])], ends[_end(page[at])]) >= least
+            or _kind(_start(page[at])) in running
         }
         heads |= {at for at in _outermost(page, 2) if counts[_head(page[at])] >= least}  # of a short page as well
         heads |= {at for at in _outermost(page, 1) if (number, at) in numbered}
@@ -134,7 +136,16 @@ def _numbered(pages: list[list[str]]) -> set[tuple[int, int]]:
 
 def _start(line: str) -> str:
     """The first words of a line that is in capitals or has a number in it, as heads of sections are."""
-    words = _head(line).split()[:3]
+    return _some(line, _head(line).split()[:3])
+
+
+def _end(line: str) -> str:
+    """The last words of such a line."""
+    words = _head(line).split()
+    return _some(line, words[-3:]) if len(words) > 3 else ""
+
+
+def _some(line: str, words: list[str]) -> str:
     is_head = len(line) < LONGEST_HEAD and (line.isupper() or re.search(r"\d", line) is not None)
     return " ".join(words) if is_head and len(words) == 3 and sum(map(len, words)) >= LEAST_START else ""
 
