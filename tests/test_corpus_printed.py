@@ -66,7 +66,7 @@ def test_a_text_whose_lines_are_of_many_sizes_has_no_headings(tmp_path):
 
 
 def test_a_heading_stays_with_the_text_below_it():
-    first = "The lamp burned all night and the keeper slept.".ljust(documents.SHORTEST - 5, ".")
+    first = "The lamp burned all night and the keeper slept.".ljust(documents.SHORTEST - 10, ".")
     lines = ["# A", first, "", "# B", "", "## B1", "So it was. " * 200, "", "# C", "Then it ended. " * 90]
     found = list(documents.split(enumerate(lines, 1)))
     assert [text.split("\n")[0] for _, text in found] == ["# A", "# B", "# C"]
@@ -109,7 +109,7 @@ def test_a_row_does_not_end_before_what_its_last_line_announces(announced):
         "",
         announced,
         "",
-        paragraph * 20,
+        paragraph * 30,
         "",
         "And then he rose.",
     ]
