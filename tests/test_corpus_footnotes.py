@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from core.corpus.formats import pdf_lines, pdf_notes
 from tests.test_corpus_formats import made, said
 from tests.test_corpus_siblings_tables import printed
 
@@ -84,3 +85,26 @@ def test_lines_that_only_begin_in_a_typewriter_font_are_no_code(tmp_path):
     text = said(made(tmp_path, "a.pdf", printed([page, drawn(PAGE_LINES * 4, number="8")])))[0]
     assert "```" not in text
     assert "that night with lamp_oil and the oil" in text
+
+
+def test_notes_whose_font_has_small_digits_are_notes():
+    """What is told of such a number may be a sign, a digit of full size, or one of each: 3, ⁴, 1⁸."""
+    lines = [
+        pdf_lines.Line(text, size=10)
+        for text in ("It was in the tower 3. Above", "the sea⁴ and below the rocks1⁸, long.")
+    ]
+    notes = ["3Built by hand, and", "2 times as high.", "⁴Cold.", "1⁸The eighteenth."]
+    page = [*lines, *[pdf_lines.Line(text, size=8) for text in notes[:3]]]
+    texts, found = pdf_notes.with_notes(page, 10, goes_on=False)
+    assert texts == ["It was in the tower [3]. Above", "the sea [4] and below the rocks1⁸, long."]
+    assert found == ["[3] Built by hand, and\n2 times as high.", "[4] Cold."]
+    texts, found = pdf_notes.with_notes([*lines, pdf_lines.Line(notes[3], size=8)], 10, goes_on=False)
+    assert (texts[1], found) == ("the sea⁴ and below the rocks [18], long.", ["[18] The eighteenth."])
+
+
+def test_the_notes_of_a_page_stand_before_a_heading_that_begins_the_next_one():
+    pages = [
+        ["The keeper climbed the stairs [1] at dusk and lit the lamp."],
+        ["## The oil", "It was kept below.", "So it was."],
+    ]
+    assert list(pdf_notes.placed(pages, [["[1] Of stone."], []], "N"))[1:4] == ["", "N0", ""]

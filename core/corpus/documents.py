@@ -12,6 +12,7 @@ HEADING = re.compile(r"#{1,6} |(?:Глава|ГЛАВА|Часть|ЧАСТЬ|Ch
 FENCE = re.compile(r"\s*(?:```|~{3,4}(?!~))")  # more of these underline a heading
 SENTENCE_END = re.compile(r"(?<=[.!?…»\"”])\s+")
 ENDS = (".", "!", "?", "…", "»", '"', "”")
+CLOSED = (*ENDS, ")", ";", "`", "~")  # of a line that is no term with its meaning below it
 MARKS = (re.compile("\n\n"), re.compile(r"(?<=[.!?…»\"”])\n"), SENTENCE_END, re.compile("\n"), re.compile(" "))
 
 
@@ -92,24 +93,39 @@ def _between(lines: Iterable[tuple[int, str]], separator: str) -> Iterator[tuple
 
 def _packed(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Paragraphs gathered into documents of SHORTEST to LONGEST characters; fenced code is not torn apart."""
-    held: list[str] = []
-    size, start, fenced, ended = 0, None, False, False
+    held: list[tuple[int, str]] = []
+    size, fenced, ended, last = 0, False, False, ""
     for number, line in lines:
         blank, inside = not line.strip(), fenced  # of the fence that closes code nothing may be torn off
         if FENCE.match(line):
             fenced = not fenced
         heading = not inside and HEADING.match(line) is not None
-        full = size >= SHORTEST and (heading or (blank and not inside and size >= LONGEST // 2))
+        apart = blank and not inside and not last.endswith(":")  # what such a line announces goes with it
+        apart = apart and size >= (LONGEST // 2 if last.endswith(CLOSED) else LONGEST)
+        full = size >= SHORTEST and (heading or apart)
         full = full or (size >= LONGEST and ended and not inside)  # paragraphs without blank lines
         ended = line.rstrip().endswith(ENDS)
+        last = last if blank else line.rstrip()
         if full or size > 2 * LONGEST:
-            yield start, "\n".join(held).strip("\n")
-            held, size, start = [], 0, None
-        if start is None:
-            if blank:
-                continue
-            start = number
-        held.append(line)
-        size += len(line) + 1
-    if start is not None:
-        yield start, "\n".join(held).strip("\n")
+            at = _without_headings(held)
+            yield _whole(held[:at])
+            held = held[at:]
+            size = sum(len(line) + 1 for _, line in held)
+        if held or not blank:
+            held.append((number, line))
+            size += len(line) + 1
+    if held:
+        yield _whole(held)
+
+
+def _without_headings(lines: list[tuple[int, str]]) -> int:
+    """Up to which of the lines a document goes: headings at its end belong to what follows."""
+    at = end = len(lines)
+    while at > 1 and (not lines[at - 1][1].strip() or HEADING.match(lines[at - 1][1])):
+        at -= 1
+        end = at if HEADING.match(lines[at][1]) else end
+    return end
+
+
+def _whole(lines: list[tuple[int, str]]) -> tuple[int, str]:
+    return lines[0][0], "\n".join(line for _, line in lines).strip("\n")

@@ -135,11 +135,14 @@ def read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
 def _read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
     repairer, name = mojibake.Repairer(), file.source.name
     records, text = text_columns.ahead(file.records)
+    owed: tuple[str, ...] = ()  # what was dropped of the file, where the record that tells it became no row
     for record in records:
         if isinstance(record, Bad):
             yield SetAside(name, record.place, record.reason, "", record.excerpt[:EXCERPT])
             continue
         notes: list[str] = []
+        record = record._replace(repairs=(*owed, *record.repairs)) if owed else record
+        told, owed = tuple(code for code in record.repairs if code.endswith("_dropped")), ()
         try:
             mapping = options.mapping or (text_columns.mapping(record.value, text) if text else None)
             row = schema.convert(record.value, mapping, options.roles, notes)
@@ -152,6 +155,7 @@ def _read(file: detection.Opened, options: Options) -> Iterator[Row | SetAside]:
             else:
                 yield Row(row, name, record.place, (), "", "", record.raw if row is record.value else b"")
         except schema.Unfit as unfit:
+            owed = told
             yield SetAside(name, record.place, unfit.reason, unfit.detail, _excerpt(record.value))
         except RecursionError:
             yield SetAside(name, record.place, "nested_too_deep", "", "")

@@ -21,6 +21,7 @@ from core.corpus.formats.notebook import NOTEBOOK
 from core.corpus.formats.notes import MARKDOWN, NEXUS
 from core.corpus.formats.pdf import PDF
 from core.corpus.formats.plain import TEXT
+from core.corpus.formats.rtf import RTF
 from core.corpus.formats.sillytavern import SILLYTAVERN
 from core.corpus.formats.slides import PPTX
 from core.corpus.formats.subtitles import SUBTITLES
@@ -38,6 +39,7 @@ BINARY_FORMATS = (
     DOCX,
     PPTX,
     *office.FORMATS,
+    RTF,
     EPUB,
     ZIP,
     TAR,
@@ -63,6 +65,8 @@ TEXT_FORMATS = (
         TEXT,
     ),
 )  # known by their first lines; TEXT takes all
+TAG = re.compile(r"\s*<[?!]?[A-Za-z]")
+WORDS_OF_MARKUP = 0.05  # least share of the letters between the elements of XML that is a text
 LOOKS = {  # what a file that is no text begins with: https://en.wikipedia.org/wiki/List_of_file_signatures
     "old_office": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",),
     "other_archive": (b"Rar!\x1a\x07", b"7z\xbc\xaf\x27\x1c", b"BZh", b"\xfd7zXZ\x00"),
@@ -102,7 +106,17 @@ def open_source(source: Source, encoding: str = "") -> Opened:
         form = TEXT
     else:
         form = next(form for form in TEXT_FORMATS if form.claims(source, text))
+    if form is TEXT and _is_only_markup(text):
+        return Opened(source, "unknown", "", iter([Bad("", "only_markup", text[:200])]))
     return Opened(source, form.name, encoding, _guarded(form, source))
+
+
+def _is_only_markup(text: str) -> bool:
+    """Whether a text is elements of XML with hardly a word between them: a drawing, a font, an index."""
+    if not TAG.match(text):
+        return False
+    words = sum(map(len, re.findall(r"[^\W\d_]+", re.sub(r"<[?!/]?[A-Za-z][^>]*(?:>|$)", " ", text))))
+    return words < WORDS_OF_MARKUP * len(text)
 
 
 def _printable(head: bytes) -> str:

@@ -114,6 +114,8 @@ def _request(page: _Page, name: str, rest: str) -> None:
         page.blocks += [said[0]] if name == "IP" and said and page.next is None else []
     elif name in ALTERNATE:
         page.say("".join(said))
+    elif name in ("UE", "ME") and said and page.held:  # what stands behind an address
+        page.held[-1] += " ".join(said)
     elif name in WORDS and said:
         page.say(" ".join(said))
 

@@ -1,7 +1,7 @@
 """HTML pages, paragraph by paragraph; damaged markup is read as far as it makes sense."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 
 from core.corpus import documents, encodings, mojibake, wrapped_lines
@@ -21,10 +21,18 @@ STARTS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
 # They stand for the mark of a list item, before cells, for a step of indent and after the number of an item until the
 # white space is known.
 ITEM, CELL, INDENT, NUMBERED = "\ue0f2", "\ue0f3", "\ue0f4", "\ue0f5"
-STARTS |= {"br": "\n", "tr": "\n", "v": "\n"}
+ROW = "\ue0fe"  # where a row of a table begins or ends
+STARTS |= {"br": "\n", "tr": f"\n{ROW}", "v": "\n"}
+ENDS = {"tr": ROW, "table": f"{ROW}\n\n", "br": "", "v": ""}
 LINKED = 1 / 3  # least share of links among the letters of what belongs to the site
 PERMALINKS = ("¶", "🔗", "§", "#")  # beside the headings of manuals
+BULLETS = "\uf0b7\uf0a7\uf0fc\uf0d8\uf076\uf0e0\uf02d\uf06e\uf0a8\uf06c"  # of the fonts Symbol and Wingdings, as Word has them
 BACK = re.compile("[↩↑⤴^][\ufe0e\ufe0f]?")  # a link from a note to its place
+TOP = re.compile(  # a link behind each part of a long page
+    r"[(\[↑\s]*(?:наверх|вверх|(?:к|в) начал[оу](?: страницы)?|к (?:содержанию|оглавлению)|"
+    r"(?:back )?to (?:the )?(?:top|contents|table of contents)(?: of (?:the )?page)?)[)\]↑\s.]*",
+    re.IGNORECASE,
+)
 NOTE = re.compile(
     r"doc-(?:endnote|footnote)|\b(?:end|foot|rear)note\b|#(?:user-content-)?fn[:-]?\w+$"
 )  # an item of the notes behind a page
@@ -39,10 +47,11 @@ MAIN = 100  # characters, at least, of a main part that stands for the page
 ASIDE, ROLES = ("header", "footer", "aside"), ("navigation", "banner", "contentinfo", "search")
 # Names of elements that belong to the site, and of those that do where a good part of their words are links.
 NAVIGATION = re.compile(
+    r"(?:doc|book|page|chapter|section|site|top|main|sub|side|bottom)[-_]?nav(?:igation|bar)?|pagination|pager|"
     r"nav|nav[-_]?(?:header|footer|bar|menu)|navigation|breadcrumbs?|cookies?[-_]?(?:banner|bar|notice|consent|popup)"
 )
 SITE = re.compile(
-    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc)|(?:social[-_]?)?(?:share|sharing)[-_]?(?:buttons|links|bar)?|toctree-wrapper|(?:table-of-)?contents"
+    r"(?:(?:site|page|main|top|left|right)[-_]?)?(?:header|footer|menu|sidebar|toc|banner)|(?:social[-_]?)?(?:share|sharing)[-_]?(?:buttons|links|bar)?|toctree-wrapper|(?:table-of-)?contents"
 )
 # Raised and lowered digits and signs have characters of their own: 10<sup>6</sup> is not 106.
 RAISED = {
@@ -197,8 +206,9 @@ class _Words(HTMLParser):
             self.parts.append(PRE_END)
         if tag in ("ol", "ul") and self.lists:
             self.lists.pop()
-        if tag in BLOCKS and tag not in ("tr", "br", "v"):
-            self.parts.append("\n" if tag == "li" or (tag in ("ol", "ul") and self.lists) else "\n\n")
+        if tag in BLOCKS:
+            inner = tag == "li" or (tag in ("ol", "ul") and self.lists)
+            self.parts.append(ENDS.get(tag, "\n" if inner else "\n\n"))
 
     def _raise(self, tag: str, start: int) -> None:
         """What stands above or below its line, in characters that say so, or behind the sign that says so in TeX."""
@@ -223,7 +233,7 @@ class _Words(HTMLParser):
             self.tex += data
         if self.in_title:
             self.title += data
-        if self.linked and (data.strip() in PERMALINKS or BACK.fullmatch(data.strip())):
+        if self.linked and (data.strip() in PERMALINKS or BACK.fullmatch(data.strip()) or TOP.fullmatch(data)):
             return
         if not self.skipped:
             self.links += len("".join(data.split())) if self.linked else 0
@@ -273,11 +283,27 @@ def _set(block: re.Match) -> str:
 
 def marked(text: str) -> str:
     """A text with the marks of its lists and tables in place of ITEM and the others; at most one blank line in a row."""
-    text = re.sub(rf"\s*{CELL}\s*", " | ", re.sub(rf"({ITEM}|{NUMBERED})\s+", r"\1", text))
+    text = "".join(map(_row, re.sub(rf"({ITEM}|{NUMBERED})\s+", r"\1", text).split(ROW)))
     text = re.sub(r"\n{3,}", "\n\n", text)
     text = re.sub(rf"({ITEM}.*)\n\n(?={INDENT}*{ITEM})", r"\1\n", text).replace(INDENT, "  ")
     text = re.sub(rf"{ITEM}(\d+){NUMBERED}", r"\1. ", text).replace(ITEM, "- ")
     return text.replace(NUMBERED, "] ")
+
+
+def _row(text: str) -> str:
+    """A row of a table as a line of its own; other words as they are."""
+    if CELL not in text:
+        return text
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return "\n\n" * ("\n" in before) + row_of(text.split(CELL)) + "\n" * ("\n" in after)
+
+
+def row_of(cells: Iterable[str]) -> str:
+    """The cells of a row in one line; of a row with a single one that is filled, that one."""
+    cells = [cell.strip() for cell in cells]
+    while cells and not cells[-1]:
+        cells.pop()
+    return " | ".join(cells).lstrip() if sum(map(bool, cells)) > 1 else "".join(cells)
 
 
 def of_page(page: str, place: str) -> Iterator[Record | Bad]:
@@ -295,7 +321,10 @@ def of_page(page: str, place: str) -> Iterator[Record | Bad]:
 
 def read_html(source: Source) -> Iterator[Record | Bad]:
     """The words of a page without its scripts, styles and navigation."""
-    yield from of_page(encodings.read_text(source, source.encoding), "1")
+    for record in of_page(encodings.read_text(source, source.encoding), "1"):
+        words = record.value["text"] if isinstance(record, Record) else ""
+        alone = all(not line or documents.HEADING.match(line) for line in words.split("\n"))
+        yield Bad(record.place, "empty_text", words[:200]) if words and alone else record  # it leads to other pages
 
 
 def _is_html(source: Source, head: str) -> bool:

@@ -1,4 +1,4 @@
-"""Office files: tables of XLSX and ODS, texts of ODT and RTF. Those of Word and slides have modules of their own."""
+"""Office files: tables of XLSX and ODS, texts of ODT, slides of ODP. Those of Microsoft have modules of their own."""
 
 import re
 import zipfile
@@ -15,9 +15,6 @@ from core.corpus.sources import Bad, Format, Record, Source
 LARGEST = 256 * 2**20  # bytes of a part of a file, unpacked
 PRE = "\ue0f8"  # around a paragraph of ODT that is set line by line
 SET, TITLES = ("Preformatted_20_Text", "Source_20_Code", "Code"), ("Title",)
-LISTED = r" *(?:- |\d{1,3}[.)] )"
-LINE, ROW = "\ue0f6", "\ue0f7"  # stand for line ends in paragraphs and of rows in RTF
-LONGEST_NOTE = 1 << 16  # characters of the RTF of a footnote
 PROSE = 5  # words of a cell that names no column
 MOST_REPEATED = 1000  # cells or rows that a sheet of ODS says stand there once more
 EMPTY_ROWS = 10_000  # in a row, after which nothing more is looked for
@@ -121,9 +118,10 @@ def _is_odf(kind: bytes, source: Source, head: bytes) -> bool:
     return head.startswith(b"PK\x03\x04") and head[30:].startswith(ODF + kind)
 
 
-def _content(source: Source) -> ElementTree.Element:
+def _content(source: Source, name: str = "content.xml") -> ElementTree.Element:
     with source.on_disk() as path, zipfile.ZipFile(path) as archive:
-        return ElementTree.fromstring(part(archive, "content.xml"))
+        there = name == "content.xml" or name in archive.namelist()
+        return ElementTree.fromstring(part(archive, name)) if there else ElementTree.Element("none")
 
 
 def name_of(element: ElementTree.Element) -> str:
@@ -137,7 +135,7 @@ def attribute(element: ElementTree.Element, name: str) -> str:
 def read_odt(source: Source) -> Iterator[Record | Bad]:
     """Headings, paragraphs, lists, tables and notes of a text of LibreOffice; what was deleted stays deleted."""
     blocks, notes, content = [], [], _content(source)
-    styles = _Styles(content)
+    styles = _Styles(content, _content(source, "styles.xml"))
     for span in content.iter():
         if name_of(span) == "span" and (signs := styles.raised.get(attribute(span, "style-name"))):
             span.text = markup.raised(signs, span.text or "")
@@ -153,16 +151,17 @@ def read_odt(source: Source) -> Iterator[Record | Bad]:
 class _Styles:
     """What the styles of a text of LibreOffice say: which lists are numbered, and what paragraphs are named after."""
 
-    def __init__(self, content: ElementTree.Element):
+    def __init__(self, content: ElementTree.Element, named: ElementTree.Element):
         self.numbered: set[tuple[str, int]] = set()  # (list style, level)
         self.parents: dict[str, str] = {}  # of automatic styles
         self.raised: dict[str, str] = {}  # styles of what stands above or below its line -> sup or sub
-        for style in content.iter():
+        for style in (*named.iter(), *content.iter()):
             if name_of(style) == "list-style":
                 levels = (level for level in style if name_of(level) == "list-level-style-number")
                 formats = {int(attribute(level, "level") or 1) for level in levels if attribute(level, "num-format")}
                 self.numbered |= {(attribute(style, "name"), level) for level in formats}
-            elif name_of(style) == "style":
+        for style in content.iter():
+            if name_of(style) == "style":
                 self.parents[attribute(style, "name")] = attribute(style, "parent-style-name")
                 position = next((place for inner in style if (place := attribute(inner, "text-position"))), "")
                 if position.startswith(("sup", "sub", "-")) or re.match("[1-9]", position):
@@ -202,7 +201,9 @@ def _blocks(
             indent = markup.INDENT * (len(lists) - 1)
             yield from _blocks(element, notes, styles, lists, indent + mark if name == "list-item" else "")
         elif name == "table":
-            yield "\n".join(" | ".join(cells) for cells in _table(element, notes))
+            yield "\n".join(
+                markup.row_of(" ".join(cell.split("\n")) for cell in cells) for cells in _table(element, notes)
+            )
         elif name not in ("tracked-changes", "forms", "sequence-decls", "table-of-content"):
             yield from _blocks(element, notes, styles, lists, lead)
 
@@ -253,6 +254,27 @@ def _words(element: ElementTree.Element, notes: list[str]) -> str:
     return re.sub(r"[ \n]*\n[ \n]*", "\n", said)
 
 
+def read_odp(source: Source) -> Iterator[Record | Bad]:
+    """The slides of LibreOffice with their notes."""
+    content = _content(source)
+    styles = _Styles(content, _content(source, "styles.xml"))
+    blocks = [block for page in content.iter() if name_of(page) == "page" for block in _of_slide(page, styles)]
+    text = markup.marked("\n\n".join(block for block in blocks if block.strip()))
+    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+
+
+def _of_slide(page: ElementTree.Element, styles: _Styles) -> Iterator[str]:
+    """The blocks of a slide, and those of its notes."""
+    for shape in page:
+        kind = attribute(shape, "class")
+        if name_of(shape) == "notes":
+            yield from _of_slide(shape, styles)
+        elif kind == "title":
+            yield "# " + " ".join(block.strip() for block in _blocks(shape, [], styles) if block.strip())
+        elif kind not in ("date-time", "footer", "header", "page-number"):
+            yield from _blocks(shape, [], styles)
+
+
 def read_ods(source: Source) -> Iterator[Record | Bad]:
     """The rows of each sheet of LibreOffice under its header."""
     for table in _content(source).iter():
@@ -260,55 +282,8 @@ def read_ods(source: Source) -> Iterator[Record | Bad]:
             yield from _of_sheet(attribute(table, "name"), iter(map(tuple, _table(table, []))))
 
 
-def read_rtf(source: Source) -> Iterator[Record | Bad]:
-    """The words of an RTF document in its own code page."""
-    from striprtf.striprtf import rtf_to_text  # noqa: PLC0415 - a library for one format
-
-    with source.open() as stream:
-        raw = stream.read(LARGEST).decode("latin-1")
-    raw, notes = _without_footnotes(raw)
-    raw = re.sub(
-        r"\\outlinelevel([0-5])(?!\d) ?", lambda level: f"{level[0].rstrip()} {'#' * (1 + int(level[1]))} ", raw
-    )
-    raw = re.sub(r"\\cell(?=[\s{}]*(?:\\intbl\s*)?\\row\b)", "", raw)
-    for word, mark in (("line", LINE), ("cell", markup.CELL), ("row", ROW)):
-        raw = re.sub(rf"\\{word}\b ?", rf"\\u{ord(mark) - 0x10000}?", raw)
-    text = rtf_to_text(raw, errors="replace")
-    text = "\n\n".join(
-        [text, *(f"[{at}] {rtf_to_text(note, errors='replace').strip()}" for at, note in enumerate(notes, 1))]
-    )
-    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text))
-    text = re.sub(rf"\s*{markup.CELL}\s*", markup.CELL, text)
-    text = re.sub(rf"\s*{ROW}\s*", "\n\n", re.sub(rf"\s*{ROW}\s*(?=[^\n{ROW}]*{markup.CELL})", "\n", text))
-    text = re.sub(r"^#+[ \t]*$", "", text, flags=re.MULTILINE)  # headings without words
-    for mark, plain in ((r"(\d{1,3}[.)])\t", r"\1 "), (r"[•·▪][ \t]+", "- "), (r"[–o]\t", "  - ")):
-        text = re.sub(f"^{mark}", plain, text, flags=re.MULTILINE)
-    text = re.sub(rf"^({LISTED}.*)\n\n(?={LISTED})", r"\1\n", text, flags=re.MULTILINE)
-    text = markup.marked(text.replace(LINE, "\n")).strip()
-    yield from documents.records(text) if text else [Bad("#1", "empty_text")]
-
-
-def _without_footnotes(raw: str) -> tuple[str, list[str]]:
-    """RTF with a number in the place of each footnote, which its reader drops, and the footnotes as RTF."""
-    head = raw[: raw.find("\\pard")] if "\\pard" in raw else "{\\rtf1"
-    parts, notes, at = [], [], 0
-    for found in re.finditer(r"\{(?:\\\*\s*)?\\footnote\b", raw):
-        depth, end = 0, found.start()
-        for brace in re.finditer(r"\\[{}\\]|[{}]", raw[found.start() : found.start() + LONGEST_NOTE]):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
-            if not depth and brace[0] == "}":
-                end = found.start() + brace.end()
-                break
-        if end == found.start() or found.start() < at:
-            continue
-        notes.append(head + raw[found.end() : end])
-        parts += [raw[at : found.start()], f" [{len(notes)}]"]
-        at = end
-    return "".join([*parts, raw[at:]]), notes
-
-
 XLSX_TABLE = Format("xlsx", partial(holds, XLSX), read_xlsx)
 ODT = Format("odt", partial(_is_odf, b"text"), read_odt)
 ODS = Format("ods", partial(_is_odf, b"spreadsheet"), read_ods)
-RTF = Format("rtf", lambda source, head: head.startswith(b"{\\rtf"), read_rtf)
-FORMATS = (XLSX_TABLE, ODT, ODS, RTF)
+ODP = Format("odp", partial(_is_odf, b"presentation"), read_odp)
+FORMATS = (XLSX_TABLE, ODT, ODS, ODP)

@@ -2,12 +2,10 @@
 
 import ctypes
 import re
-from collections.abc import Iterator
 from itertools import groupby
 from statistics import median
 from typing import NamedTuple
 
-from core.corpus import documents
 from core.corpus.formats import markup
 
 MOST_STEPS = 80  # spaces before a line of code
@@ -17,90 +15,117 @@ GONE = "\ue0fd"  # in place of a line that belongs to the one before
 FIXED_WIDTH = 1  # flag of a font: ISO 32000, table 121
 TYPEWRITER = re.compile(r"mono|courier|consol|menlo|typewriter|cmtt|lucidaconsole|sourcecode", re.IGNORECASE)
 TYPED_SAMPLE, TYPED = 8, 0.5  # characters of a line of code, and the share of them that is in such a font
-SMALL = 0.8  # of the height of its line: a digit that is smaller stands above or below it
-RAISED = 0.02  # of the height: how far its middle is from that of the line, at least
-NOTE_SIZE = 0.93  # of the height of the text: notes are set smaller
-SAMPLE = 3  # characters of a line by which its height is known
-MOST_NOTES = 0.7  # of the lines of a page: more are no notes at its foot
-FOOT = 2  # lines below the notes, as the number of the page
+SMALL = 0.85  # of the size of its line: a digit that is smaller stands above or below it
+RAISED = 0.04  # of the size: how far it stands from the foot of the line, at least
+SAMPLE = 3  # characters of a line by which its size is known
 _CONTROLS = re.compile(r"[\x00\x01\x03-\x08\x0b\x0e-\x1f]")
-_MARK = re.compile(rf"\s*(?:{REFERENCE}(\d+){REFERENCE_END}|(\d{{1,3}})(?=[.)]?\s)|\[\d+\]|[*†‡§]+)\s*")
+_CLOSING = re.compile(r"[.,;:!?)»”]+(?:\s|$)")
 
 
 class Line(NamedTuple):
-    """A line as it is printed; `left` and `step`, the width of a character, where its font has one width."""
+    """A line as it is printed, with the size of its font and the place of its foot.
+
+    `left` and `step`, the width of a character, where its font has one width.
+    """
 
     text: str
     left: float = 0.0
     step: float = 0.0
-    height: float = 0.0
-    middle: float = 0.0
+    size: float = 0.0
+    foot: float = 0.0
 
 
 def places(text_page) -> dict[str, list[Line]]:
     """The lines of a page by their words, raised digits in them marked; none where pdfium counts otherwise.
 
-    A line that pdfium broke at a raised digit is whole again: its second part is GONE.
+    A line that pdfium broke at a raised digit is whole again: its other parts are GONE.
     """
     text, at = text_page.get_text_range(), 0
     found: dict[str, list[Line]] = {}
     if len(text) != text_page.count_chars():
         return found
     kept: list[tuple[str, Line]] = []
+    wholes: dict[int, str] = {}
+    parts: list[str] = []  # of the line that is whole again; pdfium gives it whole elsewhere
     for words in text.split("\r\n"):
         if key := cleaned(words).strip():
-            line = _line(text_page, words, at, kept[-1][1] if kept else Line(""))
-            if kept and _is_broken(kept[-1][1], line):
-                before, above = kept[-1]
-                kept[-1] = (before, above._replace(text=above.text + line.text))
-                kept.append((key, line._replace(text=GONE, height=above.height, middle=above.middle)))
+            above = kept[-len(parts)][1] if parts else Line("")
+            line = _line(text_page, words, at, above)
+            if _is_broken(above, line):
+                parts.append(words)
+                space = " " * (words[0] == " ")
+                kept[1 - len(parts)] = (kept[1 - len(parts)][0], above._replace(text=above.text + space + line.text))
+                line = line._replace(text=GONE)
             else:
-                kept.append((key, line))
+                parts = [words]
+            kept.append((key, line))
+            if len(parts) > 1:
+                wholes[len(kept) - len(parts)] = cleaned("".join(parts)).strip()
         at += len(words) + 2
-    for words, line in kept:
-        found.setdefault(words, []).append(line)
+    for index, (words, line) in enumerate(kept):
+        for key in {words, wholes.get(index, words)}:
+            found.setdefault(key, []).append(line)
     return found
 
 
 def cleaned(text: str) -> str:
     """The text of a page without control characters, but for the one that stands for a hyphen at the end of a line."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\ufffe", "\x02")
+    text = re.sub(rf"^(\s*)[{markup.BULLETS}]\s*", r"\1• ", text, flags=re.MULTILINE)
     # A dash between words has spaces; pdfium loses the one behind it in some fonts.
     return re.sub(r"(?<=\s)—(?=[^\W\d_])", "— ", _CONTROLS.sub("", text))
 
 
 def _line(text_page, words: str, at: int, above: Line) -> Line:
-    middle, height = _middle(text_page, words, at)
+    foot, size = _foot(text_page, words, at)
     alone = words.strip("[]() ").isdecimal() or words.strip() in ("*", "**", "***", "†", "‡")
-    if alone and 0 < height < SMALL * above.height and abs(middle - above.middle) < height:
-        middle, height = above.middle, above.height  # raised digits alone
+    if alone and 0 < size < SMALL * above.size and abs(foot - above.foot) < size:
+        foot, size = above.foot, above.size  # raised digits alone
     left, step = _typed(text_page, [at + index for index, char in enumerate(words) if not char.isspace()])
-    return Line(cleaned(_marked(text_page, words, at, middle, height)).strip(), left, step, height, middle)
+    return Line(cleaned(_marked(text_page, words, at, foot, size)).strip(), left, step, size, foot)
 
 
 def _is_broken(above: Line, line: Line) -> bool:
-    """Whether a line that begins with raised digits is the end of the one before."""
-    same = abs(above.middle - line.middle) < 0.1 * line.height
-    return line.text[:1] in (REFERENCE, *"*†‡") and same and above.text != GONE
+    """Whether a line that begins with raised digits, or with what stands behind them, is the end of the one before."""
+    same = abs(above.foot - line.foot) < 0.1 * line.size
+    begins = line.text.startswith((REFERENCE, *"*†‡")) or _CLOSING.match(line.text) is not None
+    return same and (begins or above.text.endswith(REFERENCE_END))
 
 
-def _middle(text_page, line: str, at: int) -> tuple[float, float]:
-    """(middle, height) of a line, by some of its letters."""
+def _foot(text_page, line: str, at: int) -> tuple[float, float]:
+    """(foot, size) of a line, by some of its letters."""
     letters = [at + index for index, char in enumerate(line) if char.isalpha()] or [
         at + index for index, char in enumerate(line) if not char.isspace()
     ]
     some = {letters[len(letters) * part // (SAMPLE + 1)] for part in range(1, SAMPLE + 1)} if letters else ()
-    boxes = [text_page.get_charbox(index, loose=True) for index in some]
-    if not boxes:
+    if not some:
         return 0.0, 0.0
-    return median((box[1] + box[3]) / 2 for box in boxes), median(box[3] - box[1] for box in boxes)
+    return median(_foot_of(text_page, index) for index in some), median(_size_of(text_page, index) for index in some)
 
 
-def _marked(text_page, line: str, at: int, middle: float, height: float) -> str:
+def _foot_of(text_page, index: int) -> float:
+    """How high the line is on which a character stands."""
+    from pypdfium2 import raw  # noqa: PLC0415 - a library of 8 MB for one format
+
+    x, y = ctypes.c_double(), ctypes.c_double()
+    raw.FPDFText_GetCharOrigin(text_page, index, x, y)
+    return y.value
+
+
+def _size_of(text_page, index: int) -> float:
+    """The size of a character in points. The box around it says less: in some fonts it is that of the letter alone."""
+    from pypdfium2 import raw  # noqa: PLC0415 - a library of 8 MB for one format
+
+    matrix = raw.FS_MATRIX()
+    raw.FPDFText_GetMatrix(text_page, index, matrix)
+    return raw.FPDFText_GetFontSize(text_page, index) * (matrix.b**2 + matrix.d**2) ** 0.5
+
+
+def _marked(text_page, line: str, at: int, foot: float, size: float) -> str:
     """The line with its raised digits marked, and others and signs that stand above or below it as such."""
-    if not any(char.isdecimal() and _level(text_page, at + index, middle, height) for index, char in enumerate(line)):
+    if not any(char.isdecimal() and _level(text_page, at + index, foot, size) for index, char in enumerate(line)):
         return line
-    signs = ["" if char.isspace() else _level(text_page, at + index, middle, height) for index, char in enumerate(line)]
+    signs = ["" if char.isspace() else _level(text_page, at + index, foot, size) for index, char in enumerate(line)]
     parts, index = [], 0
     for level, group in groupby(signs):
         size = len(list(group))
@@ -123,10 +148,7 @@ def _is_smaller(text_page, line: str, at: int, run: range) -> bool:
     )
     if beside is None:
         return True
-    heights = [
-        box[3] - box[1] for place in (run.start, beside) for box in [text_page.get_charbox(at + place, loose=True)]
-    ]
-    return heights[0] < SMALL * heights[1]
+    return _size_of(text_page, at + run.start) < SMALL * _size_of(text_page, at + beside)
 
 
 def _shown(level: str, words: str) -> str:
@@ -138,11 +160,10 @@ def _shown(level: str, words: str) -> str:
     )
 
 
-def _level(text_page, index: int, middle: float, height: float) -> str:
-    """ "sup" or "sub" for a small character that stands above or below the middle of its line."""
-    _, low, _, high = text_page.get_charbox(index, loose=True)
-    apart = (low + high) / 2 - middle
-    if not 0 < high - low < SMALL * height or abs(apart) < RAISED * height:
+def _level(text_page, index: int, foot: float, size: float) -> str:
+    """ "sup" or "sub" for a small character that stands above or below the foot of its line."""
+    apart = _foot_of(text_page, index) - foot
+    if abs(apart) < RAISED * size or not 0 < _size_of(text_page, index) < SMALL * size:
         return ""
     return "sup" if apart > 0 else "sub"
 
@@ -181,99 +202,7 @@ def printed(lines: list[str], found: dict[str, list[Line]]) -> list[Line]:
     return kept
 
 
-def text_height(pages: list[list[Line]]) -> float:
-    """The height of the lines of the text, by all of them that are long."""
-    heights = [line.height for page in pages for line in page if line.height and len(line.text) > 20]
-    return median(heights) if heights else 0.0
-
-
-def with_notes(page: list[Line], height: float, goes_on: bool) -> tuple[list[str], list[str]]:
-    """The lines of a page without the notes at its foot, and these, each with its mark in brackets.
-
-    `goes_on` says that a note of the page before may go on here. One of the notes has a raised number, or the text
-    above refers to it.
-    """
-    start, end = _notes_of(page, height, goes_on)
-    notes: list[list[str]] = []
-    for line in page[start:end]:
-        if not notes or _MARK.match(line.text):
-            notes.append([])
-        notes[-1].append(line.text)
-    marks = [found for lines in notes if (found := _MARK.match(lines[0]))]
-    numbers = {found[1] or found[2] for found in marks} - {None}
-    above = "".join(line.text for line in page[:start])
-    signs = {f"{REFERENCE}{number}{REFERENCE_END}" for number in numbers}
-    signs |= {found[0].strip() for found in marks if not (found[1] or found[2])}
-    sure = goes_on or any(found[1] for found in marks) or any(sign in above for sign in signs)
-    if not sure:
-        notes, numbers, start, end = [], set(), 0, 0
-    texts = [_plain(line.text, numbers) for line in (*page[:start], *page[end:])]
-    return texts, ["\n".join(_plain(line, set()) for line in (_headed(lines[0]), *lines[1:])) for lines in notes]
-
-
-def _notes_of(page: list[Line], height: float, goes_on: bool) -> tuple[int, int]:
-    """From which line to which the notes of a page go; an empty range where there are none."""
-    filled = [at for at, line in enumerate(page) if line.text.strip()]
-    small = [0 < page[at].height < NOTE_SIZE * height and not page[at].text.startswith(CODE) for at in filled]
-    stop = len(filled)
-    while stop > max(0, len(filled) - FOOT) and not (
-        small[stop - 1] and re.search(r"[^\W\d_]", page[filled[stop - 1]].text)
-    ):
-        stop -= 1
-    start = stop
-    while start and small[start - 1]:
-        start -= 1
-    while start < stop and not goes_on and not _MARK.match(page[filled[start]].text):
-        start += 1
-    if start == stop or stop - start > MOST_NOTES * len(filled):
-        return 0, 0
-    return filled[start], filled[stop - 1] + 1
-
-
-def _headed(line: str) -> str:
-    """The first line of a note with its number in brackets."""
-    found = _MARK.match(line)
-    number = found and (found[1] or found[2])
-    rest = line[found.end() :].lstrip(".) ") if number else line
-    return f"[{number}] {rest}" if number else line
-
-
-def _plain(text: str, numbers: set[str]) -> str:
-    """A line with its raised digits: a reference where a note has the number, else as signs above the line."""
-
-    def shown(found: re.Match) -> str:
-        if found[2] not in numbers or text[: found.start()][-1:].isdecimal():  # 10⁶
-            return markup.raised("sup", found[2])
-        return f"{found[1].rstrip()} [{found[2]}]" + (" " if found[3].isalpha() else "")
-
-    sign = rf"(\s*){REFERENCE}(\d+){REFERENCE_END}(?=(.?))"
-    return re.sub(sign, shown, text)
-
-
-def placed(pages: list[list[str]], notes: list[list[str]], sign: str) -> Iterator[str]:
-    """The lines of all pages; a `sign` with the number of a page stands for its notes where a paragraph is over.
-
-    That is behind the next line that ends a sentence and is short, else behind one that ends a sentence, else at the
-    end of the next page.
-    """
-    full = median(len(line) for page in pages for line in page if line.strip()) if any(map(any, pages)) else 0
-    waiting: list[int] = []
-    for number, page in enumerate(pages):
-        ends = [at for at, line in enumerate(page) if line[:1] != CODE and line.rstrip(" )]").endswith(documents.ENDS)]
-        whole = next((at for at in ends if len(page[at]) < 0.85 * full), None)
-        at = whole if whole is not None else (ends[0] if ends else len(page) - 1)
-        for index, line in enumerate(page):
-            yield line
-            if waiting and index == at:
-                yield from _signs(waiting, sign)
-        waiting += [number] if notes[number] else []
-        last = page[-1].rstrip(" )]") if page else ""
-        if waiting and last.endswith(documents.ENDS) and len(last) < 0.85 * full:
-            yield from _signs(waiting, sign)
-    yield from _signs(waiting, sign)
-
-
-def _signs(waiting: list[int], sign: str) -> list[str]:
-    lines = ["", *(f"{sign}{number}" for number in waiting), ""] if waiting else []
-    waiting.clear()
-    return lines
+def text_size(pages: list[list[Line]]) -> float:
+    """The size of the lines of the text, by all of them that are long."""
+    sizes = [line.size for page in pages for line in page if line.size and len(line.text) > 20]
+    return median(sizes) if sizes else 0.0

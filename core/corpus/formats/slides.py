@@ -7,7 +7,7 @@ from functools import partial
 from xml.etree import ElementTree
 
 from core.corpus import documents
-from core.corpus.formats import office
+from core.corpus.formats import markup, office
 from core.corpus.formats.office import attribute, name_of
 from core.corpus.sources import Bad, Format, Record, Source
 
@@ -70,7 +70,7 @@ def _shapes(slide: ElementTree.Element, marks: dict[str, str], body_only: bool =
             rows = (
                 [_cell(cell) for cell in row if name_of(cell) == "tc"] for row in shape.iter() if name_of(row) == "tr"
             )
-            lines = [" | ".join(cells) for cells in rows if any(cells)]
+            lines = [markup.row_of(cells) for cells in rows if any(cells)]
         else:
             mark = marks.get(attribute(place, "idx")) or marks.get("", "") if kind in ("body", "obj") else ""
             lines = _lines([inner for inner in shape.iter() if name_of(inner) == "p"], mark)

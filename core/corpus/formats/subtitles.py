@@ -17,6 +17,16 @@ FEWEST_SUNG = 3  # lines
 PAUSE = 4.0  # seconds of silence that end a paragraph
 
 
+SOUND = re.compile(r"\[[^\[\]]*\]|\([^()]*\)|[♪♫\s]+")  # a line for those who do not hear
+SPEAKER = re.compile(r"[A-ZА-ЯЁ][A-ZА-ЯЁ. -]{1,25}:\s")
+CREDITS = re.compile(  # who made the subtitles, as a line of them
+    r"(?:https?://|www\.)\S+|(?:субтитры|перевод(?:чик)?|редактор(?: субтитров)?|корректор|тайминг)"
+    r"(?:\s*:|\s+(?:и\s+\w+\s*:|сделал|создал|создавал|делал|выполнил|выполнен|подготов|подогнал|добавил|[А-ЯЁ]\.\s?[А-ЯЁ])).*|"
+    r"(?:subtitles?|captions?|(?:re)?sync(?:ed|hroni[sz]ed)?|translat(?:ed|ion)|corrections?|corrected|encoded)"
+    r"(?:\s*(?:,|&|and)\s*\w+)*(?:\s*:|\s+by\b).*",
+    re.IGNORECASE,
+)
+
 # Other ways to write the times of a cue, brought to those of SRT: of Whisper and of YouTube's SBV.
 _TIME = r"((?:\d+:)?\d{1,2}:\d{2}\.\d{1,3})"
 WRITTEN = re.compile(rf"^[ \t]*(?:\[{_TIME} --> {_TIME}\][ \t]*|{_TIME},{_TIME}[ \t]*$)", re.MULTILINE)
@@ -98,7 +108,7 @@ def _words(text: str) -> str:
     last_end, said_before = None, []
     for start, end, lines in _cues(text):
         lines = [html.unescape(MARKS.sub("", line)).strip() for line in lines]
-        lines = [line for line in lines if line]
+        lines = [line for line in lines if line and not SOUND.fullmatch(line) and not CREDITS.fullmatch(line)]
         new = [line for line in lines if line not in said_before]
         said_before = lines or said_before
         if not new:
@@ -107,7 +117,7 @@ def _words(text: str) -> str:
             paragraphs.append("")
         last_end = end
         for line in new:
-            talk = "\n" if line.startswith(("-", "–", "—")) else " "
+            talk = "\n" if line.startswith(("-", "–", "—")) or SPEAKER.match(line) else " "
             paragraphs[-1] += (talk if paragraphs[-1] else "") + line
     return "\n\n".join(paragraphs)
 

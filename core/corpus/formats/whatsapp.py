@@ -55,14 +55,31 @@ def read(source: Source) -> Iterator[Record | Bad]:
         elif lines:
             lines[-1][2] += "\n" + line.text.rstrip("\r")
     order = _order([date for date, _, _ in lines], any(re.search("[AaPp]", time) for _, time, _ in lines))
-    yield from people.chats([_said(*line, order) for line in lines], source.me)
+    yield from people.chats(
+        [_said(*line, order) for line in lines], source.me, other_than=_namesake(source.name, lines[0] if lines else [])
+    )
+
+
+def _namesake(file: str, first: list) -> str:
+    """Whose name the chat has: who seems to say the first notice on iOS; on Android the name of the file ends with it."""
+    spoken = SPEAKER.match(first[2]) if first else None
+    if spoken and spoken[2].startswith("\u200e"):
+        return _name(spoken[1])
+    named = re.search(
+        r"WhatsApp[^/]*?(?: with | - | с контактом | с | mit | con | avec | com )([^/]+?)(?:\.txt|\.zip|/|$)", file
+    )
+    return named[1].strip() if named else ""
+
+
+def _name(words: str) -> str:
+    return words.strip(MARKS + "~\u202f\u00a0 ")
 
 
 def _said(date: str, time: str, rest: str, order: str) -> Said:
     match = SPEAKER.match(rest)
     if not match:
         return Said("", "", "", dropped="service_dropped")
-    name, text = match[1].strip(MARKS + "~\u202f\u00a0 "), EDITED.sub("", match[2]).strip("\n")
+    name, text = _name(match[1]), EDITED.sub("", match[2]).strip("\n")
     plain = text.strip(MARKS + " \n")
     if MEDIA.fullmatch(plain):
         return Said(name, name, "", dropped="media_dropped")
