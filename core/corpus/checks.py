@@ -23,7 +23,7 @@ _REFUSED_RU = (
     rf"(?:помочь|помогать|содействовать) (?:вам |тебе )?(?:со? |в )(?:эт(?:им|ом)(?=[.,;!?]|$)|{_THIS_RU} (?:\w+ )?{_ASKED_RU}|{_FORBIDDEN_RU})|"
     rf"со? (?:этим|{_THIS_RU} {_ASKED_RU}\w*) помо(?:чь|гать)|это обсуждать|(?:ответить|отвечать) на {_THIS_RU} (?:\w+ )?{_ASKED_RU}|"
     rf"(?:выполн\w+|продолж\w+|поддерж\w+|обсуждать|обсудить|комментировать) {_THIS_RU} (?:\w+ )?{_ASKED_RU}|обсуждать (?:это(?=[.!]|$)|подобн)|"
-    rf"(?:созда\w+|написать|писать) (?:{_THIS_RU} |для вас |за вас )?(?:\w+ )?(?:контент|текст|материал|изображени|код\b|вредонос|сочинени)|с?генериров|"
+    rf"(?:созда\w+|написать|писать) (?:{_THIS_RU} |для вас |за вас )?(?:\w+ )?(?:контент|текст|материал|изображени|код\b|вредонос|фишинг|сочинени)|с?генериров|"
     rf"предостав\w+ (?:вам |тебе )?(?:{_THIS_RU} (?:\w+ )?{_ASKED_RU}|эти данные|{_ASKED_RU}|точн|актуальн|доступ к|ссылк|{_ADVICE_RU})|"
     rf"(?:дать|давать) (?:вам |тебе )?(?:{_THIS_RU} (?:\w+ )?{_ASKED_RU}|{_ADVICE_RU})|"
     rf"участвовать в (?:{_THIS_RU} (?:\w+ )?{_ASKED_RU}|обсужден|разговор\w* (?:так|подобн|на эт|о ))|"
@@ -33,7 +33,7 @@ _SORRY_RU = r"(?:извините|простите|прошу прощения|�
 _THIS_EN = r"(?:this|that|such|any|your)"
 _ASKED_EN = (
     r"(?:requests?|topics?|tasks?|questions?|quer(?:y|ies)|content|conversations?|discussions?|instructions?|information|advice|"
-    r"guidance|assistance|images?|activit(?:y|ies)|matters?|texts?|stor(?:y|ies)|code|details)"
+    r"guidance|assistance|images?|activit(?:y|ies)|texts?|stor(?:y|ies)|code|details)"
 )
 _FORBIDDEN_EN = r"(?:creating|developing|making|building|writing|hacking|harmful|illegal|malicious|unethical|violent|explicit|hateful)"
 _ADVICE_EN = r"(?:medical|legal|financial|investment|professional|specific) (?:advice|guidance|recommendations)"
@@ -41,7 +41,7 @@ _CANNOT_EN = r"\bi(?: can(?:['’]t|not| not)|(?:['’]m| am) (?:unable|not able
 _REFUSED_EN = (
     rf"(?:help|assist|comply)(?: you)?(?: with| in)? (?:(?:this|that)(?=[.,;!]|$)|{_THIS_EN} (?:\w+ )?{_ASKED_EN}|{_FORBIDDEN_EN})|"
     rf"(?:provide|give|share|offer|generate|create|write|produce|fulfill|answer|discuss|support|continue(?: with)?|engage in)(?: you(?: with)?)? "
-    rf"(?:(?:{_THIS_EN} )?(?:\w+ )?{_ASKED_EN}\b(?! desk)|{_FORBIDDEN_EN}|{_ADVICE_EN}|(?:that|this)(?=[.,;!]|$))"
+    rf"(?:(?:{_THIS_EN} )?(?:(?!the )\w+ )?{_ASKED_EN}\b(?! desk)|{_FORBIDDEN_EN}|{_ADVICE_EN}|(?:that|this)(?=[.,;!]|$))"
 )
 _MODEL_RU = r"(?:ии|искусственный интеллект|языковая модель|ии-модель|модель искусственного интеллекта|чат-?бот)"
 REFUSAL = re.compile(
