@@ -62,5 +62,8 @@ def test_of_a_notebook_that_is_cut_off_the_cells_before_the_cut_are_kept(tmp_pat
     assert (said(card), card["reasons"]) == ([f"# Маяк\n\n{kept}"], {"bad_json": 1})
     assert "import" not in corpus.set_aside(card["id"])[0]["excerpt"]
     assert '"code"' in corpus.set_aside(card["id"])[0]["excerpt"]
+    half = whole.replace("огонь", "огонь\\ud83d", 1)
+    card = made(tmp_path, "c.ipynb", half[: half.index("import math")])
+    assert (said(card), card["repairs"]["lone_surrogate"]) == ([f"# Маяк\n\n{kept[:-1]}\ufffd."], 1)
     garbled = whole.replace('"cell_type": "code"', '"cell_type": "code', 1)
     assert said(made(tmp_path, "b.ipynb", garbled)) == [f"# Маяк\n\n{kept}"]

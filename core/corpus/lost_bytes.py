@@ -8,6 +8,7 @@ becomes U+FFFD.
 import math
 import re
 import unicodedata
+from collections import Counter
 from functools import cache
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ OFTEN = 0.002  # share of the characters of a file that may stand alone
 # Letters and katakana of one byte come in runs: nats for one, for the beginning of a run, and for a run of one alone.
 LETTER_COST, HALF_COST, BEGINS, ALONE, HALF_ALONE = 3.0, 5.0, 3.0, 4.0, 8.0
 LATEST = 11.0  # nats for the beginning of letters in a file that has hardly any among its characters
-LONGEST, MOST_KNOWN = 5, 100_000  # bytes of a piece, and pieces whose costs are kept
+LONGEST, MOST_KNOWN = 5, 100_000  # bytes of a character or a quoted letter, and how many of them are kept in mind
+MOST_BYTES = 16_384  # that are divided together
 MARKS = frozenset("，。、；：？！“”‘’（）《》〈〉「」『』【】—…·・ー～％\u3000")
 # Lead bytes of the characters that are taught at school; the others of each standard are for names and old books.
 TAUGHT_IN = {
@@ -84,9 +86,9 @@ class Decoder:
         begins = min(max(-math.log(among), BEGINS), LATEST)
         kinds = (OTHER, LETTER, LETTERS, HALF)
         self.steps = {(state, kind): _step(state, kind, begins) for state in range(STATES) for kind in kinds}
-        alone = _ALONE.findall(text)
+        alone = Counter(_ALONE.findall(text))
         self.stray = STRAY_AGAIN if "\ufffd" in text[:-2] else STRAY
-        self.usual = {sign for sign in alone if alone.count(sign) >= max(2, OFTEN * len(text))}
+        self.usual = {sign for sign, count in alone.items() if count >= max(2, OFTEN * len(text))}
         seconds = _LOW_SECOND.findall(head)
         self.high = encoding.startswith("euc") or (
             encoding in HIGH_SECOND and sum(map(bool, seconds)) <= FEW_LOW * len(seconds)
@@ -101,7 +103,12 @@ class Decoder:
         if text and (self._is_sound(raw, text) if self.high else self.usual.issuperset(_ALONE.findall(text))):
             return text
         pieces = _PIECE_HIGH if self.high else _PIECE
-        return pieces.sub(lambda piece: self._divided(piece.group()).encode(), raw).decode("utf-8", errors="replace")
+        return pieces.sub(lambda found: self._parts(found.group()).encode(), raw).decode("utf-8", errors="replace")
+
+    def _parts(self, raw: bytes) -> str:
+        """The text of some bytes, of very many in parts: a kilobyte takes a megabyte."""
+        parts = (raw[at : at + MOST_BYTES] for at in range(0, len(raw), MOST_BYTES))
+        return "".join(map(self._divided, parts))
 
     def _is_sound(self, raw: bytes, text: str) -> bool:
         """Whether a line has no sign of a wrong division; of an odd run of bytes EUC tells itself."""

@@ -12,6 +12,7 @@ from core.corpus.sources import Bad, Format, Record, Source
 PICTURE = re.compile(r"!\[[^\]\n]*\]\((?:attachment:|data:)[^)]*\)|<img\b[^>]*\bsrc=[\"']data:[^>]*>")
 _DECODER = json.JSONDecoder(strict=False)
 _CELLS, _BETWEEN = re.compile(r'"cells"\s*:\s*\[\s*'), re.compile(r"[\s,]*")
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which JSON may name
 FENCE = re.compile(r"^\s*(`{3,})", re.MULTILINE)
 
 
@@ -37,9 +38,11 @@ def read(source: Source) -> Iterator[Record | Bad]:
         return
     repairs: list[str] = []
     language = _language(book)
-    whole, repaired = mojibake.Repairer().text(
-        "\n\n".join(filter(None, (_cell(cell, language, repairs) for cell in cells)))
+    said, halves = SURROGATE.subn(
+        "\ufffd", "\n\n".join(filter(None, (_cell(cell, language, repairs) for cell in cells)))
     )
+    repairs += ["lone_surrogate"] * bool(halves)
+    whole, repaired = mojibake.Repairer().text(said)
     if not whole.strip():
         yield Bad("#1", "empty_text", text[:200])
         return
