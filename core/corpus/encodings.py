@@ -117,7 +117,7 @@ def lines(source: Source, encoding: str) -> Iterator[Line]:
     if encoding.startswith(WIDE):
         yield from _wide_lines(source, encoding)
         return
-    decode = LineDecoder(encoding, source.head(SAMPLE_BYTES))
+    decode = LineDecoder(encoding, source.head(SAMPLE_BYTES) if encoding in east_asian.ENCODINGS else b"")
     for number, raw in raw_lines(source):
         yield decode(number, raw)
 
