@@ -51,3 +51,19 @@ def test_a_notebook_without_words_says_why(tmp_path, data, reason):
     (tmp_path / "a.ipynb").write_text(data, "utf-8")
     card = corpus.create([tmp_path / "a.ipynb", tmp_path / "b.txt"], "a")
     assert card["reasons"] == {reason: 1}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("book", [NEW, OLD], ids=["new", "old"])
+def test_of_a_notebook_that_is_cut_off_the_cells_before_the_cut_are_kept(tmp_path, book, indent):
+    whole = json.dumps(book, indent=indent, ensure_ascii=False)
+    card = made(tmp_path, "a.ipynb", whole[: whole.index("import math")])
+    kept = "Смотрим  **на** огонь."
+    assert (said(card), card["reasons"]) == ([f"# Маяк\n\n{kept}"], {"bad_json": 1})
+    assert "import" not in corpus.set_aside(card["id"])[0]["excerpt"]
+    assert '"code"' in corpus.set_aside(card["id"])[0]["excerpt"]
+    half = whole.replace("огонь", "огонь\\ud83d", 1)
+    card = made(tmp_path, "c.ipynb", half[: half.index("import math")])
+    assert (said(card), card["repairs"]["lone_surrogate"]) == ([f"# Маяк\n\n{kept[:-1]}\ufffd."], 1)
+    garbled = whole.replace('"cell_type": "code"', '"cell_type": "code', 1)
+    assert said(made(tmp_path, "b.ipynb", garbled)) == [f"# Маяк\n\n{kept}"]

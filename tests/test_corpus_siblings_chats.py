@@ -141,3 +141,31 @@ def test_mentions_in_discord_are_names(tmp_path):
         '1,Аня,2024-03-12T14:05:00.0000000+03:00,"Привет <@2>",,\n2,Боря#1234,2024-03-12T14:06:00+03:00,<@1> да,,\n'
     )
     assert said(made(tmp_path, "a.csv", table)) == [[("user", "Привет @Боря"), ("assistant", "@Аня да")]]
+
+
+def test_what_chatgpt_writes_on_its_canvas_is_a_part_of_its_reply(tmp_path):
+    def written(recipient, given):
+        text = json.dumps(given, ensure_ascii=False) if isinstance(given, dict) else given
+        content = {"content_type": "code", "text": text}
+        return {"author": {"role": "assistant"}, "recipient": recipient, "content": content}
+
+    def said_by(role, text, name=None):
+        return {"author": {"role": role, "name": name}, "content": {"content_type": "text", "parts": [text]}}
+
+    story = {"name": "lamp", "type": "document", "content": "Сказка о лампе."}
+    code = {"name": "lamp.py", "type": "code/python", "content": "print(1)"}
+    whole = {"updates": [{"pattern": ".*", "multiple": False, "replacement": "Новая сказка."}]}
+    part = {"updates": [{"pattern": "лампе", "multiple": False, "replacement": "свече"}]}
+    turns = [
+        said_by("user", "Сказку!"), written("canmore.create_textdoc", story),
+        said_by("tool", "Successfully created", "canmore.create_textdoc"), said_by("assistant", "Вот она."),
+        said_by("user", "Код!"), written("canmore.create_textdoc", code), said_by("user", "Иначе!"),
+        written("canmore.update_textdoc", whole), said_by("user", "Спасибо"), written("canmore.update_textdoc", part),
+        written("canmore.create_textdoc", '{"name": "torn'), written("python", {"content": "x"}), said_by("assistant", "Да."),
+    ]  # fmt: skip
+    mapping = {str(at): {"id": str(at), "parent": str(at - 1), "message": turn} for at, turn in enumerate(turns)}
+    export = [{"title": "t", "current_node": str(len(turns) - 1), "mapping": mapping}]
+    card = made(tmp_path, "conversations.json", json.dumps(export, ensure_ascii=False))
+    replies = ["Сказка о лампе.\n\nВот она.", "```python\nprint(1)\n```", "Новая сказка.", "Да."]
+    assert [text for role, text in said(card)[0] if role == "assistant"] == replies
+    assert card["repairs"] == {"tools_dropped": 3, "neighbours_merged": 1}

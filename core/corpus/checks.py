@@ -9,35 +9,49 @@ THINK = re.compile(r"</?think(?:ing)?>|◁think▷")
 SPECIAL = re.compile(
     r"<\|[a-z_0-9]{2,40}\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk)>", re.IGNORECASE
 )
+# A refusal names what was asked of the assistant: this, a request, a text, advice, a forbidden thing. A person who
+# cannot help with a move, a meal or a wedding names that.
+_THIS_RU = r"(?:эт(?:им|ом|от|у|их|ой|и|о|ого)|так(?:им|ой|ую|их|ие|ого|ом|ими)|подобн\w+|данн(?:ым|ый|ую|ой|ого)|ваш\w*|тво\w+)"
+_ASKED_RU = (
+    r"(?:запрос|просьб|вопрос|задани|задач|тем[аеуыо]|разговор|бесед|обсуждени|дискусси|контент|текст|материал|изображени|"
+    r"картин|код|рассказ|сочинени|информаци|инструкци|сведени|совет|рекомендаци|консультаци|деятельност|действи|вещ[аейи])"
+)
+_FORBIDDEN_RU = r"(?:созда[нв]|изготовлени|написани|взлом|разработк|генераци|незаконн|противозаконн|вредонос|опасн|насили|оружи|нелегальн)"
+_ADVICE_RU = r"(?:медицинск|юридическ|правов|финансов|инвестиционн|инструкц|рекомендац|консультац|конкретн\w+ совет|совет\w* по |так\w+ совет)"
+_CANNOT_RU = r"\bне (?:могу|смогу|буду|вправе|имею права|имею возможности) (?:вам |тебе )?"
 _REFUSED_RU = (
-    r"помочь(?! (?:тебе|ему|ей|им) с (?!эт))|помогать|выполн(?!\w* (?:заказ|работ|план|норм|обещ|договор))|ответить на (?:эт|ваш(?! (?:звон|письм))|так|подобн|данн)|отвечать на|предостав\w+ (?:вам |тебе )?(?:эт|так|подобн|данн|инструкц|информац|точн|конкретн|актуальн|доступ|ссылк|медицин|юридич|контент)|"
-    r"обсуждать (?:эт[уи]|это(?=[.!]|$)|так|подобн|данн)|созда\w+ (?:эт|такой (?:контент|текст|запрос)|такие (?:материал|изображ|текст)|подобн|контент|материал)|сгенерир|написать(?! (?:письмо|тебе|вам|ему|ей|домой|ни )\b)|"
-    r"продолжить эт|участвовать в (?:эт|так|подобн|обсужд|разговор\w* (?:так|подобн|на эт|о ))|поддерж\w+ (?:эт|так|подобн|разговор)|раскры|рассказать о том, как|дать (?:такой|совет|инструкц)|содействовать|давать(?! (?:деньги|денег|в долг|взаймы|тебе|вам|ему|ей))"
+    rf"(?:помочь|помогать|содействовать) (?:вам |тебе )?(?:со? |в )(?:эт(?:им|ом)(?=[.,;!?]|$)|{_THIS_RU} (?:\w+ )?{_ASKED_RU}|{_FORBIDDEN_RU})|"
+    rf"со? (?:этим|{_THIS_RU} {_ASKED_RU}\w*) помо(?:чь|гать)|это обсуждать|(?:ответить|отвечать) на {_THIS_RU} (?:\w+ )?{_ASKED_RU}|"
+    rf"(?:выполн\w+|продолж\w+|поддерж\w+|обсуждать|обсудить|комментировать) {_THIS_RU} (?:\w+ )?{_ASKED_RU}|обсуждать (?:это(?=[.!]|$)|подобн)|"
+    rf"(?:созда\w+|написать|писать) (?:{_THIS_RU} |для вас |за вас )?(?:\w+ )?(?:контент|текст|материал|изображени|код\b|вредонос|фишинг|сочинени)|с?генериров|"
+    rf"предостав\w+ (?:вам |тебе )?(?:{_THIS_RU} (?:\w+ )?{_ASKED_RU}|эти данные|{_ASKED_RU}|точн|актуальн|доступ к|ссылк|{_ADVICE_RU})|"
+    rf"(?:дать|давать) (?:вам |тебе )?(?:{_THIS_RU} (?:\w+ )?{_ASKED_RU}|{_ADVICE_RU})|"
+    rf"участвовать в (?:{_THIS_RU} (?:\w+ )?{_ASKED_RU}|обсужден|разговор\w* (?:так|подобн|на эт|о ))|"
+    r"рас(?:крыва|кры|сказ)\w+ (?:о том, как|систем|свои инструкц|эту информац|личн\w+ (?:данн|информац))"
 )
+_SORRY_RU = r"(?:извините|простите|прошу прощения|к сожалению|жаль|боюсь),? (?:но )?(?:что )?я "
+_THIS_EN = r"(?:this|that|such|any|your)"
+_ASKED_EN = (
+    r"(?:requests?|topics?|tasks?|questions?|quer(?:y|ies)|content|conversations?|discussions?|instructions?|information|advice|"
+    r"guidance|assistance|images?|activit(?:y|ies)|texts?|stor(?:y|ies)|code|details)"
+)
+_FORBIDDEN_EN = r"(?:creating|developing|making|building|writing|hacking|harmful|illegal|malicious|unethical|violent|explicit|hateful)"
+_ADVICE_EN = r"(?:medical|legal|financial|investment|professional|specific) (?:advice|guidance|recommendations)"
+_CANNOT_EN = r"\bi(?: can(?:['’]t|not| not)|(?:['’]m| am) (?:unable|not able) to| won['’]t(?: be able to)?| (?:cannot and )?will not) "
 _REFUSED_EN = (
-    "help|assist|provide|fulfill|comply|answer(?! the (?:phone|door|bell))|generate|create|write(?! (?:with|back|to you))|discuss|engage|continue|share|support|do that|"
-    r"give (?:you )?(?:that|this|such|any|advice|instructions|information|medical|legal|financial)"
+    rf"(?:help|assist|comply)(?: you)?(?: with| in)? (?:(?:this|that)(?=[.,;!]|$)|{_THIS_EN} (?:\w+ )?{_ASKED_EN}|{_FORBIDDEN_EN})|"
+    rf"(?:provide|give|share|offer|generate|create|write|produce|fulfill|answer|discuss|support|continue(?: with)?|engage in)(?: you(?: with)?)? "
+    rf"(?:(?:{_THIS_EN} )?(?:(?!the )\w+ )?{_ASKED_EN}\b(?! desk)|{_FORBIDDEN_EN}|{_ADVICE_EN}|(?:that|this)(?=[.,;!]|$))"
 )
-_ASKED_EN = r"(?:that|this(?! (?:matter|case|issue) with)|such|your|any|guidance|(?:medical|legal|financial) advice|instructions|information|content|assistance|harmful|illegal)\b"
 _MODEL_RU = r"(?:ии|искусственный интеллект|языковая модель|ии-модель|модель искусственного интеллекта|чат-?бот)"
 REFUSAL = re.compile(
     rf"\bкак (?:большая )?{_MODEL_RU}(?:\s*,|\s+я\b)|"
-    rf"\bя (?:всего лишь |лишь |просто |— )?(?:большая )?(?:{_MODEL_RU}|ии-ассистент)|"
-    r"не (?:могу|буду) (?:(?:помочь|помогать|ответить|отвечать) (?:с|на) (?:эт|так)|(?:вам |тебе )?с этим помочь)|"
-    r"не могу (?:с?генерировать|созда(?:ва)?ть) (?:так(?:ой|ие) (?:контент|текст|материал)|подобн|контент)|"
-    r"не (?:могу|смогу|буду|имею возможности) (?:помочь|помогать) (?:вам |тебе )?(?:с|в) эт|я не (?:могу|буду) продолжать этот разговор|"
-    r"я не (?:могу|буду) (?:обсуждать (?:эту тему|эти темы|подобн)|предостав\w+ (?:инструкц|такую информац|подобн))|"
-    r"^не могу обсуждать эту тему|с этим (?:я )?(?:вам |тебе )?помочь не (?:могу|смогу)|"
-    r"я не (?:могу|буду|смогу) (?:вам |тебе )?помо(?:чь|гать) (?:вам |тебе )?с (?:создани|изготовлени|взлом|разработк)|"
-    r"я (?:всего )?лишь (?:программа|чат-?бот)|"
-    r"не могу выполнить (?:эт|так|ваш|данн)|"
-    rf"(?:извините|простите|прошу прощения|к сожалению|жаль),? (?:но )?я не (?:могу|буду) (?:вам |с этим )?(?:{_REFUSED_RU})|"
-    rf"as an ai\b(?! (?:researcher|engineer|student|developer|expert|scientist|artist|company|lab|startup))|as a (?:large )?language model|i(?:['’]m| am) (?:just )?an ai\b|"
-    rf"i(?:['’]m| am) sorry,? but i (?:can(?:['’]t|not)|am unable to|won['’]t) (?:{_REFUSED_EN})|"
-    rf"i(?: can(?:['’]t|not)| won['’]t|(?:['’]m| am) (?:unable|not able) to| won['’]t be able to) (?:help|assist|comply)(?: you)? with (?:that|this)"
-    r"(?: request| topic| task)?(?=[.,;!]|$)|"
-    r"i(?: can(?:['’]t|not)| won['’]t) (?:help|assist)(?: you)? with (?:creating|developing|hacking|illegal|harmful)|"
-    rf"i(?: can(?:['’]t|not)| won['’]t|(?:['’]m| am) (?:unable|not able) to) (?:provide|generate|fulfill|discuss|engage in) {_ASKED_EN}|"
+    rf"\bя (?:всего лишь |лишь |просто |— )?(?:большая )?(?:{_MODEL_RU}|ии-ассистент)|я (?:всего )?лишь (?:программа|чат-?бот)|"
+    rf"{_CANNOT_RU}(?:{_REFUSED_RU})|с этим (?:я )?(?:вам |тебе )?помочь не (?:могу|смогу)|"
+    rf"{_SORRY_RU}не могу (?:вам )?помочь(?=[.!]|$)|противоречит моим (?:правил|принцип|инструкц|установк)|"
+    r"as an ai\b(?! (?:researcher|engineer|student|developer|expert|scientist|artist|company|lab|startup))|as a (?:large )?language model|i(?:['’]m| am) (?:just )?an ai\b|"
+    rf"{_CANNOT_EN}(?:{_REFUSED_EN})|i(?:['’]m| am) sorry,? but {_CANNOT_EN[2:]}(?:(?:help|assist)(?: you)?(?=[.,;!]|$)|do that\b)|"
+    rf"inappropriate for me to|against my (?:guidelines|programming|policies|principles)|"
     r"i (?:must|have to) (?:respectfully )?decline(?! (?:the|your|his|her|an?) (?:kind |generous )?(?:invitation|offer|hono))",
     re.IGNORECASE | re.MULTILINE,
 )

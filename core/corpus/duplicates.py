@@ -7,8 +7,10 @@ linked by some chain of copies, which must not be torn apart between training an
 
 import tempfile
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +33,8 @@ BATCH, BATCH_CHARACTERS = (
 )  # rows that are looked at together, and as many characters: they stay in the cache
 MOST_CHARACTERS = 200_000  # of one text that are compared
 REPLY_MARKS, REPLY_ALIKE = 32, 0.5  # of short replies: a guard, where a few words decide
+# Of the words of a short row that fewer of a batch have: rows of one pattern are alike in all others.
+OWN_BELOW, OWN_MARKS, OWN_ALIKE = 20, 16, 0.4
 PAIRS = 20_000  # whose signatures are in memory at once
 _PRIME, _BASE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0x5851F42D4C957F2D)
 
@@ -83,7 +87,8 @@ def find(texts: Iterable[str | Said], *, near: bool = True, threshold: float = T
     whole, plain, short, frames = array("Q"), array("Q"), array("b"), None
     with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
         path = Path(directory) / "signatures"
-        with path.open("wb") as file, path.with_suffix(".replies").open("wb") as replies:
+        names = (path, path.with_suffix(".replies"), path.with_suffix(".own"))
+        with names[0].open("wb") as file, names[1].open("wb") as replies, names[2].open("wb") as own:
             for batch in _batches(Said(text, text) if isinstance(text, str) else text for text in texts):
                 normals = text_normalization.many([text.whole for text in batch])
                 whole.extend(_digest(text.whole) for text in batch)
@@ -97,11 +102,13 @@ def find(texts: Iterable[str | Said], *, near: bool = True, threshold: float = T
                     frames = frames or Frames.of(compared)
                     file.write(signatures(list(map(frames.without, compared))).tobytes())
                     replies.write(_of_replies([text.reply for text in batch]).tobytes())
+                    own.write(_of_own_words(compared).tobytes())
         copies = _equal(np.array(whole, np.uint64), np.array(plain, np.uint64))
         if near and len(whole):
             marks = np.memmap(path, np.uint32, "r").reshape(-1, PERMUTATIONS)
-            of_replies = np.memmap(path.with_suffix(".replies"), np.uint32, "r").reshape(-1, REPLY_MARKS)
-            _join_near(copies, _Marks(marks, of_replies, np.frombuffer(short, bool)), threshold)
+            of_replies = np.memmap(names[1], np.uint32, "r").reshape(-1, REPLY_MARKS)
+            of_own = np.memmap(names[2], np.uint32, "r").reshape(-1, OWN_MARKS)
+            _join_near(copies, _Marks(marks, of_replies, np.frombuffer(short, bool), of_own), threshold)
     return copies
 
 
@@ -201,20 +208,39 @@ def _of_replies(replies: list[str | None]) -> np.ndarray:
     return rows
 
 
+def _of_own_words(texts: list[str]) -> np.ndarray:
+    """Short signatures of the words of short normalised texts that few of them have, (len(texts), OWN_MARKS).
+
+    Zeros for a text without such words, and for a long one.
+    """
+    rows = np.zeros((len(texts), OWN_MARKS), np.uint32)
+    words = {text: set(text.split()) for text in texts if text.count(" ") < LONG - 1}
+    shared = Counter(chain.from_iterable(words.values()))
+    own = [[hash(word) for word in words.get(text, ()) if shared[word] < OWN_BELOW] for text in texts]
+    if given := [at for at, hashes in enumerate(own) if hashes]:
+        ends = np.cumsum([0, *(len(own[at]) for at in given)]).tolist()
+        rows[given] = _digests(np.array(list(chain.from_iterable(own)), np.int64).view(np.uint64), ends, OWN_MARKS)
+    return rows
+
+
 class _Marks(NamedTuple):
-    """The signatures of rows, and of the replies of those that are compared together with their questions."""
+    """The signatures of rows, of the replies of those that are compared together with their questions, and of own words."""
 
     whole: np.ndarray  # (rows, PERMUTATIONS)
     replies: np.ndarray  # (rows, REPLY_MARKS)
     short: np.ndarray  # (rows,) bool
+    own: np.ndarray  # (rows, OWN_MARKS)
 
     def alike(self, pairs: np.ndarray) -> np.ndarray:
-        """The estimated similarity of each of (pairs, 2); 0 where short replies differ."""
+        """The estimated similarity of each of (pairs, 2); 0 where short replies differ, or the own words of short rows."""
         here, other = pairs[:, 0], pairs[:, 1]
         alike = (self.whole[here] == self.whole[other]).mean(axis=1)
         both = np.flatnonzero(self.short[here] & self.short[other])
         replies = (self.replies[here[both]] == self.replies[other[both]]).mean(axis=1)
         alike[both[replies < REPLY_ALIKE]] = 0
+        both = np.flatnonzero(self.own[here].any(axis=1) & self.own[other].any(axis=1))
+        own = (self.own[here[both]] == self.own[other[both]]).mean(axis=1)
+        alike[both[own < OWN_ALIKE]] = 0
         return alike
 
 

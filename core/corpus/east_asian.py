@@ -40,7 +40,13 @@ def _share(sample: bytes, encoding: str, language: str) -> float:
 
 
 @cache
-def _common(language: str) -> frozenset[str]:
+def ranks(language: str) -> dict[str, int]:
+    """The commonest characters of a language with their ranks, from 0 on."""
     letters = json.loads((paths.assets() / "letters-east-asia.json").read_text(encoding="utf-8"))[language]
+    return {letter: rank for rank, letter in enumerate(letters)}
+
+
+@cache
+def _common(language: str) -> frozenset[str]:
     syllables = (*range(0x3041, 0x3097), *range(0x30A1, 0x30FB), 0x30FC) if language == "japanese" else ()
-    return frozenset((*letters, *map(chr, syllables)))
+    return frozenset((*ranks(language), *map(chr, syllables)))

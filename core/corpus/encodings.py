@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 
 from charset_normalizer import from_bytes
 
-from core.corpus import east_asian, russian_bigrams
+from core.corpus import east_asian, latin_letters, lost_bytes, russian_bigrams
 from core.corpus.sources import Source
 
 RUSSIAN = ("cp1251", "koi8-r", "cp866", "mac-cyrillic")
@@ -29,7 +29,6 @@ PASSES = 2  # characters of UTF-8 beyond ASCII for each broken place of a file: 
 SOUND = 4  # such characters for each broken place of a line that is kept
 LATIN = ["cp1252", "cp1250", "cp1254", "cp1257"]  # of languages whose letters beyond ASCII stand inside Latin words
 NOT_BY_GUESS = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]  # found otherwise
-TELLING = 40  # bytes beyond ASCII by which these can be told apart
 SURE, GAIN = 10, 0.8  # letters of a line that is in another encoding than its file, and nats that it wins by that
 PROVES = 6  # letters by which a line tells its old encoding
 FEW = 40  # bytes of a line for each broken place, where it has hardly a character beyond ASCII
@@ -41,8 +40,8 @@ _SHIFTED = re.compile("[" + "".join(chr(high << 8 | low) for high in range(5, 21
 _RUN = re.compile(rb"[\x80-\xff]+")
 # A run is tried from its first byte alone: from each of them, a long run without a letter takes minutes.
 _IN_LATIN = re.compile(rb"[A-Za-z][\x80-\xff]++|(?<![\x80-\xff])[\x80-\xff]++[A-Za-z]")
-_SIGN_IN_WORD = re.compile("[a-zA-Z][¡-¿]|[¡-¿][a-zA-Z]")
 _ODD = re.compile("[а-яё][А-ЯЁ]|[^\x00-\x7fА-яЁё—–«»…„“”№’\u00a0]")  # hardly in a Russian line, in a wrong one always
+_UTF8_OF_THREE = re.compile(rb"(?:[\x00-\x7f]*+[\xe2-\xef][\x80-\xbf][\x80-\xbf]){2,}+[\x00-\x7f]*+")
 _OLD_WORD = re.compile(rb"[\x80-\xff]{3}")
 
 
@@ -88,25 +87,20 @@ def _utf8_places(raw: bytes) -> tuple[int, int]:
 
 def guess(sample: bytes) -> str:
     """The old eight-bit encoding in which these bytes read best."""
-    if found := east_asian.of(sample) or _russian(sample):
-        return found
     beyond_ascii = len(sample) - len(sample.translate(None, _BEYOND_ASCII))
+    runs = _RUN.findall(sample)
     # Second bytes of Chinese and Japanese characters may be ASCII as well, but hardly anything else is.
-    latin = 2 * len(_IN_LATIN.findall(sample)) > len(_RUN.findall(sample)) and beyond_ascii < 0.4 * len(sample)
-    if latin and beyond_ascii < TELLING:
-        return _with_fewest_signs(sample, (*LATIN[:2], "iso8859_2"))
+    inside = 2 * len(_IN_LATIN.findall(sample)) > len(runs) or 3 * sum(len(run) == 1 for run in runs) > 2 * len(runs)
+    latin = inside and beyond_ascii < 0.4 * len(sample)
+    if found := east_asian.of(sample) or (not latin and _russian(sample)):
+        return found
+    if latin and (beyond_ascii >= PROVES or _IN_LATIN.search(sample)) and (found := latin_letters.encoding_of(sample)):
+        return found
     if beyond_ascii < PROVES:  # a stray byte or two
         return "utf-8"
     # A second opinion for other languages.
     best = from_bytes(sample[:SAMPLE_BYTES], cp_isolation=LATIN if latin else None, cp_exclusion=NOT_BY_GUESS).best()
-    if best and best.encoding == "cp1250":  # and ISO 8859-2 differ in a few letters alone
-        return _with_fewest_signs(sample, ("cp1250", "iso8859_2"))
     return best.encoding if best and best.encoding not in ("utf_8", "ascii") else "cp1252"
-
-
-def _with_fewest_signs(sample: bytes, names: tuple[str, ...]) -> str:
-    """The encoding in which the fewest signs stand inside words; of equals the first."""
-    return min(names, key=lambda name: len(_SIGN_IN_WORD.findall(sample.decode(name, errors="replace"))))
 
 
 def _russian(data: bytes) -> str:
@@ -123,34 +117,51 @@ def lines(source: Source, encoding: str) -> Iterator[Line]:
     if encoding.startswith(WIDE):
         yield from _wide_lines(source, encoding)
         return
-    decode = LineDecoder(encoding)
+    decode = LineDecoder(encoding, source.head(SAMPLE_BYTES) if encoding in east_asian.ENCODINGS else b"")
     for number, raw in raw_lines(source):
         yield decode(number, raw)
 
 
 class LineDecoder:
-    """Decodes the lines of a file; in UTF-8, bytes that were lost leave U+FFFD, and a line may be in old Russian."""
+    """Decodes the lines of a file, of which `head` is the beginning; bytes that were lost leave U+FFFD.
 
-    def __init__(self, encoding: str):
+    In a file of UTF-8 a line may be in old Russian, and in others one may be in UTF-8.
+    """
+
+    def __init__(self, encoding: str, head: bytes = b""):
         self.encoding, self.fallback = encoding, ""
+        self.divided = lost_bytes.Decoder(encoding, head) if encoding in east_asian.ENCODINGS else None
 
     def __call__(self, number: int, raw: bytes | None) -> Line:
         if raw is None:
             return Line(number, "", "line_too_long")
         if number == 1 and self.encoding == "utf-8-sig":
             raw = raw.removeprefix(codecs.BOM_UTF8)
+        if self.divided:
+            return self._of_two_bytes(number, raw)
         try:
             line = Line(number, str(raw, "utf-8" if self.encoding == "utf-8-sig" else self.encoding))
             return line if self.encoding not in RUSSIAN or raw.isascii() else self._of_another(line, raw)
         except UnicodeDecodeError:
-            text = raw.decode("utf-8", errors="replace")
+            pass
         if not self.encoding.startswith("utf-8"):
+            text = raw.decode(self.encoding, errors="replace")
             return Line(number, text, "bad_bytes")
         sound, lost = _utf8_places(raw)
         if sound < lost and (old := self._old(raw)):
             return Line(number, old, repair=f"line in {self.fallback}")
-        few = sound >= SOUND * lost or lost * FEW <= len(raw)
-        return Line(number, text, "" if few else "bad_bytes")
+        text = raw.decode("utf-8", errors="replace")
+        return Line(number, text, "" if _is_few(lost, sound, raw) else "bad_bytes")
+
+    def _of_two_bytes(self, number: int, raw: bytes) -> Line:
+        """A line of a file in an old encoding of East Asia, or in UTF-8, where three bytes in a row are hardly chance."""
+        if _UTF8_OF_THREE.fullmatch(raw):
+            text = raw.decode("utf-8", errors="replace")
+            return Line(number, text, repair="line in utf-8")
+        text = self.divided(raw)
+        lost = text.count("\ufffd")
+        sound = sum(not char.isascii() for char in text) - lost if lost else 0
+        return Line(number, text, "" if _is_few(lost, sound, raw) else "bad_bytes")
 
     def _of_another(self, line: Line, raw: bytes) -> Line:
         """A line of a file in old Russian; one that is none there may be in another encoding."""
@@ -172,18 +183,24 @@ class LineDecoder:
         return text if "\ufffd" not in text and russian_bigrams.cost(text) <= READS_AS_RUSSIAN else ""
 
 
+def _is_few(lost: int, sound: int, raw: bytes) -> bool:
+    """Whether a line with so many broken places among its sound characters beyond ASCII is kept."""
+    return sound >= SOUND * lost or lost * FEW <= len(raw)
+
+
 def read_text(source: Source, encoding: str, most: int = 256 * 1024 * 1024) -> str:
     """The whole text with `\\n` line ends; what cannot be decoded becomes U+FFFD."""
     with source.open() as stream:
         data = stream.read(most)
     try:
-        text = data.decode(encoding)
+        text = "" if encoding in east_asian.ENCODINGS else data.decode(encoding)
     except UnicodeDecodeError:
-        if encoding.startswith(WIDE):
-            text = "\n".join("\ufffd" if line.problem else line.text for line in lines(source, encoding))
-        else:
-            decode = LineDecoder(encoding)
-            text = "\n".join(decode(number, raw).text for number, raw in enumerate(data.split(b"\n"), 1))
+        text = ""
+    if not text and encoding.startswith(WIDE):
+        text = "\n".join("\ufffd" if line.problem else line.text for line in lines(source, encoding))
+    elif not text:
+        decode = LineDecoder(encoding, data[:SAMPLE_BYTES])
+        text = "\n".join(decode(number, raw).text for number, raw in enumerate(data.split(b"\n"), 1))
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -32,7 +32,8 @@ PATTERNS = (
         r"(?=[\w/+.-]*\d)[\w/+.-]{20,}={0,2}|(?:password|passwd|пароль(?: (?:от|для|к|на) [\w-]{1,20}(?: [\w-]{1,20})?)?)[\"']?\s*[:=]\s*[\"']?(?=\S*\d)(?=\S*[^\W\d])[^\s\"',;]{6,64}",
         re.IGNORECASE,
     )),
-    ("snils", re.compile(r"(?<!\d)\d{3}([ -])\d{3}\1\d{3}[ -]\d{2}(?!\d)|(?<!\d)\d{11}(?!\d)")),
+    ("oms", re.compile(r"(?<![\d-])\d{4}([ -]?)\d{4}\1\d{4}\1\d{4}(?![\d-])")),
+    ("snils", re.compile(r"(?<!\d)\d{3}([ -])\d{3}\1\d{3}[ -]?\d{2}(?!\d)|(?<!\d)\d{11}(?!\d)")),
     ("account", re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b|(?<!\d)[34]\d{19}(?!\d)")),
     ("card", re.compile(
         r"(?<![\d-])(?:[2-6]\d{14,15}|[56]\d{17,18}|[2-6]\d{3}([ -])\d{4}\1\d{4}\1\d{4}(?:\1?\d{2,3})?|"
@@ -40,7 +41,7 @@ PATTERNS = (
     )),
     ("inn", re.compile(r"(?<!\d)(?:\d{12}|\d{10})(?!\d)")),
     ("phone", re.compile(
-        rf"(?<![\d\w])(?:\+7|8|7(?=[ \u00a0(-]|9\d{{9}}(?!\d))){GAP}?\(?\d{{3}}\)?{GAP}?\d{{3}}{GAP}?\d{{2}}{GAP}?\d{{2}}(?!\d)"
+        rf"(?<![\d\w])(?:\+7|8|7(?=[ \u00a0(-]|9\d{{9}}(?!\d)|9\d\d[ -]\d{{3}}[ -])){GAP}?\(?\d{{3}}\)?{GAP}?\d{{3}}{GAP}?\d{{2}}{GAP}?\d{{2}}(?!\d)"
     )),
     ("phone", re.compile(r"(?<![\d\w])\+(?!7)\d{1,3}[ -]?(?:\(0\))?\(?\d{2,4}\)?(?:[ -]?\d{2,4}){2,3}(?!\d)")),
     ("phone", re.compile(r"(?<![\w-])\(?[2-9]\d\d\)?(?:[ -][2-9]\d\d-|\.[2-9]\d\d\.)\d{4}(?![\w-])")),  # of North America
@@ -65,6 +66,17 @@ _HINTS = {
 }
 _CALLED = re.compile(
     r"(?<!\w)(?:тел|моб|phone|mobile|whatsapp|звони|call|(?:мой|мо[её]м|е[её]|его) номер|номер телефона|т\.)",
+    re.IGNORECASE,
+)
+# Right before a number of a mobile telephone that has neither plus nor gaps; and before what is none.
+_NUMBERED = re.compile(
+    r"(?<!\w)(?:номер|пиши(?:те)?|напиши(?:те)?|связ\w+|контакт\w*|вотсап\w*|ватсап\w*|вайбер\w*|viber|telegram|тг)"
+    r"(?:\W+(?:мне|по|на|в|с нами|номеру?|здесь|тут))*\W*$",
+    re.IGNORECASE,
+)
+_ORDERED = re.compile(
+    r"(?:заказ|артикул|трек|сч[её]т|договор|накладн|квитанц|чек|билет|заявк|isbn|order|invoice|ticket|tracking)\w*"
+    r"\W*(?:№|номер|no\.?|number|#)?\W*$",
     re.IGNORECASE,
 )
 _DOCUMENT = re.compile(
@@ -122,8 +134,11 @@ def _holds(kind: str, text: str, before: str) -> bool:
     if kind == "phone":
         # Without its country or the brackets of its town: by the word before it.
         short = len(digits) == 7 or (len(digits) == 10 and text[0] not in "+(") or re.fullmatch(r"7\d{10}", text)
+        if _ORDERED.search(before):
+            return False
         return (
             not short
+            or (len(digits) == 11 and digits[1] == 9 and _NUMBERED.search(before) is not None)
             or _CALLED.search(before) is not None
             or re.fullmatch(r"[2-9]\d\d([.-])[2-9]\d\d\1\d{4}", text) is not None
         )
@@ -131,8 +146,10 @@ def _holds(kind: str, text: str, before: str) -> bool:
         # Ten digits pass the checksum by chance in one of eleven: they need their name beside them.
         named = re.search(r"инн|inn", before, re.IGNORECASE) is not None
         return inn(digits) and (named or (len(digits) == 12 and digits[0] != 0 and len(set(digits)) > 3))
+    if kind == "oms":
+        return re.search(r"(?<!\w)(?:омс|полис)", before, re.IGNORECASE) is not None
     if kind == "snils":
-        return snils(digits) and ("-" in text or re.search("снилс", before, re.IGNORECASE) is not None)
+        return snils(digits) and ("-" in text or re.search("снилс|страхов", before, re.IGNORECASE) is not None)
     if kind == "passport":
         return _DOCUMENT.search(before) is not None
     return kind != "ip" or _is_address(text, before)

@@ -6,6 +6,8 @@ A conversation with branches is the one that the person saw last, walked from it
 import re
 from collections.abc import Iterator
 
+import orjson
+
 from core.corpus.formats import markup
 from core.corpus.sources import Bad, Record
 
@@ -16,6 +18,7 @@ CITATION = re.compile(
 ARTIFACT = re.compile(r"<antArtifact\b([^>]*)>\n?(.*?)\n?</antArtifact>", re.DOTALL)
 THINKING = re.compile(r"<antThinking>.*?</antThinking>\s*", re.DOTALL)
 HIDDEN = ("user_editable_context", "model_editable_context")  # what the person told of themselves once for all chats
+CANVAS = "canmore."
 FRAGMENTS = ("REQUEST", "THINK", "RESPONSE")
 THOUGHTS = ("thoughts", "reasoning_recap")
 GEMINI_CHAT = re.compile(r"gemini\.google\.com/(?:u/\d/)?app/[0-9a-f]{8,}")
@@ -88,6 +91,10 @@ def _chatgpt_turn(message: object, notes: list[str]) -> dict | None:
     if kind in THOUGHTS:
         notes.append("thoughts_dropped")
         return None
+    if role == "assistant" and (said := _canvas(str(message.get("recipient")), content)):
+        return {"role": role, "content": said}
+    if role == "tool" and str(author.get("name")).startswith(CANVAS):  # "done"
+        return None
     if role == "tool" or kind == "code" or message.get("recipient", "all") != "all":
         notes.append("tools_dropped")
         return None
@@ -101,6 +108,26 @@ def _chatgpt_turn(message: object, notes: list[str]) -> dict | None:
     if seen or unheard:
         notes.append("media_dropped")
     return _turn(role, text, seen)
+
+
+def _canvas(recipient: str, content: dict) -> str:
+    """A text that was written on the canvas, or written there anew as a whole; "" for changes of some of its words."""
+    if not recipient.startswith(CANVAS):
+        return ""
+    parts = content.get("parts") if isinstance(content.get("parts"), list) else [content.get("text")]
+    try:
+        given = orjson.loads("".join(part for part in parts if isinstance(part, str)))
+    except ValueError:
+        return ""
+    updates = given.get("updates") if isinstance(given, dict) else None
+    if isinstance(updates, list) and len(updates) == 1 and isinstance(updates[0], dict):
+        text, whole = updates[0].get("replacement"), updates[0].get("pattern") == ".*"
+    else:
+        text, whole = (given.get("content"), True) if isinstance(given, dict) else ("", False)
+    if not whole or not isinstance(text, str) or not text.strip():
+        return ""
+    kind, _, language = str(given.get("type") or "document").partition("/")
+    return _block("" if kind == "code" else "text/plain", language, text)
 
 
 def _deepseek_turn(message: dict, notes: list[str]) -> dict | None:

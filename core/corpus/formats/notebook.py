@@ -1,5 +1,6 @@
 """Notebooks of Jupyter: their words, and their code in fences; what the code printed is left out."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -9,6 +10,9 @@ from core.corpus import documents, encodings, mojibake
 from core.corpus.sources import Bad, Format, Record, Source
 
 PICTURE = re.compile(r"!\[[^\]\n]*\]\((?:attachment:|data:)[^)]*\)|<img\b[^>]*\bsrc=[\"']data:[^>]*>")
+_DECODER = json.JSONDecoder(strict=False)
+_CELLS, _BETWEEN = re.compile(r'"cells"\s*:\s*\[\s*'), re.compile(r"[\s,]*")
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which JSON may name
 FENCE = re.compile(r"^\s*(`{3,})", re.MULTILINE)
 
 
@@ -19,23 +23,45 @@ def claims(source: Source, head: str) -> bool:
 
 def read(source: Source) -> Iterator[Record | Bad]:
     """The documents of a notebook, in the old form (worksheets) as in the new one."""
-    text = encodings.read_text(source, source.encoding)
+    text, torn = encodings.read_text(source, source.encoding), ""
     try:
         book = orjson.loads(text)
+    except ValueError:
+        book, torn = _before_the_cut(text)
+    try:
         cells = [cell for part in [book, *book.get("worksheets", [])] for cell in part.get("cells", [])]
-    except (ValueError, TypeError, AttributeError):
-        yield Bad("#1", "bad_json", text[:200])
+    except (TypeError, AttributeError):
+        book, cells, torn = {}, [], text
+    if torn:
+        yield Bad(f"#{len(cells) + 1}", "bad_json", torn[:200])
+    if torn and not cells:
         return
     repairs: list[str] = []
     language = _language(book)
-    whole, repaired = mojibake.Repairer().text(
-        "\n\n".join(filter(None, (_cell(cell, language, repairs) for cell in cells)))
+    said, halves = SURROGATE.subn(
+        "\ufffd", "\n\n".join(filter(None, (_cell(cell, language, repairs) for cell in cells)))
     )
+    repairs += ["lone_surrogate"] * bool(halves)
+    whole, repaired = mojibake.Repairer().text(said)
     if not whole.strip():
         yield Bad("#1", "empty_text", text[:200])
         return
     for number, record in enumerate(documents.records(whole)):
         yield record._replace(repairs=(*repairs, *("mojibake",) * repaired)) if number == 0 else record
+
+
+def _before_the_cut(text: str) -> tuple[dict, str]:
+    """The whole cells of a notebook whose JSON is damaged, and the beginning of what cannot be read."""
+    cells, at = [], _CELLS.search(text)
+    place = at.end() if at else 0
+    while at and place < len(text) and text[place] == "{":
+        try:
+            cell, end = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            break
+        cells.append(cell)
+        place = _BETWEEN.match(text, end).end()
+    return {"cells": cells}, text[place:] or text
 
 
 def _language(book: dict) -> str:
