@@ -6,6 +6,7 @@ linked by some chain of copies, which must not be torn apart between training an
 """
 
 import tempfile
+import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -216,10 +217,14 @@ def _of_own_words(texts: list[str]) -> np.ndarray:
     rows = np.zeros((len(texts), OWN_MARKS), np.uint32)
     words = {text: set(text.split()) for text in texts if text.count(" ") < LONG - 1}
     shared = Counter(chain.from_iterable(words.values()))
-    own = [[hash(word) for word in words.get(text, ()) if shared[word] < OWN_BELOW] for text in texts]
+    # Not hash(): the same corpus would lose other rows in another process.
+    marks = {
+        word: zlib.crc32(word.encode(errors="surrogatepass")) for word, count in shared.items() if count < OWN_BELOW
+    }
+    own = [[marks[word] for word in words.get(text, ()) if word in marks] for text in texts]
     if given := [at for at, hashes in enumerate(own) if hashes]:
         ends = np.cumsum([0, *(len(own[at]) for at in given)]).tolist()
-        rows[given] = _digests(np.array(list(chain.from_iterable(own)), np.int64).view(np.uint64), ends, OWN_MARKS)
+        rows[given] = _digests(np.array(list(chain.from_iterable(own)), np.uint64) * _PRIME, ends, OWN_MARKS)
     return rows
 
 

@@ -100,7 +100,8 @@ def _foot(text_page, line: str, at: int) -> tuple[float, float]:
     some = {letters[len(letters) * part // (SAMPLE + 1)] for part in range(1, SAMPLE + 1)} if letters else ()
     if not some:
         return 0.0, 0.0
-    return median(_foot_of(text_page, index) for index in some), median(_size_of(text_page, index) for index in some)
+    feet, sizes = (sorted(of(text_page, index) for index in some) for of in (_foot_of, _size_of))
+    return feet[len(feet) // 2], sizes[len(sizes) // 2]
 
 
 def _foot_of(text_page, index: int) -> float:
@@ -123,7 +124,7 @@ def _size_of(text_page, index: int) -> float:
 
 def _marked(text_page, line: str, at: int, foot: float, size: float) -> str:
     """The line with its raised digits marked, and others and signs that stand above or below it as such."""
-    if not any(char.isdecimal() and _level(text_page, at + index, foot, size) for index, char in enumerate(line)):
+    if not any(_level(text_page, at + digit.start(), foot, size) for digit in re.finditer(r"\d", line)):
         return line
     signs = ["" if char.isspace() else _level(text_page, at + index, foot, size) for index, char in enumerate(line)]
     parts, index = [], 0
