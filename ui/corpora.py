@@ -10,7 +10,7 @@ from core import foreign
 from core.corpus import corpus, hub, import_process, importer, storage, turns
 from core.errors import ErrorElsewhere, UserError, named
 from core.models import models as known
-from ui import corpora_files, corpora_new, corpora_quality, pages
+from ui import buttons, corpora_files, corpora_new, corpora_quality, pages
 from ui import corpora_html as markup
 from ui.corpora_html import choices
 from ui.errors import Refused, inform, warn
@@ -66,6 +66,8 @@ def _build_reading(say: Say, changed) -> dict:
         listing = gr.Dropdown(label=say("corpora.yours"), choices=choices(say), value=None, scale=4)
         train = gr.Button(say("corpora.train"), variant="primary", min_width=180)
         delete = gr.Button(say("corpora.delete"), min_width=140)
+        for button in (train, delete):
+            buttons.needs(button, listing)
     with gr.Row(visible=False) as asking:
         question = gr.Markdown()
         yes = gr.Button(say("corpora.delete.yes"), variant="stop", min_width=120)

@@ -12,7 +12,16 @@ from core.errors import UserError
 from core.models import models
 from core.runs import runs, starts, store
 from core.training.config import TrainConfig
-from ui import cards, model_choices, run_view, training_approach, training_form, training_prompts, training_start
+from ui import (
+    buttons,
+    cards,
+    model_choices,
+    run_view,
+    training_approach,
+    training_form,
+    training_prompts,
+    training_start,
+)
 from ui.errors import inform, show_errors
 from ui.text import Say
 
@@ -35,6 +44,8 @@ def build(say: Say) -> dict:
                     with gr.Row():
                         train = gr.Button(say("training.train"), variant="primary", min_width=120)
                         attempt = gr.Button(say("training.try"), min_width=120)
+                        for button in (train, attempt):
+                            buttons.needs(button, form["base_model"], form["corpus"])
                 gr.Markdown(say("training.try.info"), elem_classes="subdued")
             profile = training_approach.build_profile(say)
         with gr.Column(scale=7, min_width=420):
