@@ -123,7 +123,7 @@ def build_rows(say: Say, listing) -> dict:
             )  # fmt: skip
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
-                choice = {"label": say("corpora.model"), "info": say("corpora.model.info"), "scale": 3}
+                choice = {"label": say("corpora.model"), "info": say("corpora.model.info"), "scale": 2}
                 model = gr.Dropdown(choices=models(), value=_first_model(), **choice)
                 choice = {"label": say("corpora.max_length"), "info": say("corpora.max_length.info"), "min_width": 110}
                 max_length = gr.Number(1024, minimum=1, precision=0, **choice)

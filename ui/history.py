@@ -18,7 +18,7 @@ COLUMNS = {
     "name": 220,
     "state": 110,
     "curve": 140,
-    "base_loss": 110,
+    "base_loss": 180,
     "loss": 80,
     "steps": 100,
     "time": 110,
