@@ -47,14 +47,7 @@ def build(say: Say, at_home: bool = False) -> dict:
         )
         start = gr.Button(say("arena.start"), variant="primary", min_width=120)
         buttons.needs(start, a, b)
-    with gr.Accordion(say("arena.own"), open=False):
-        own_name = gr.Textbox(label=say("arena.own.name"))
-        own = gr.Textbox(label=say("arena.own.text"), info=say("arena.own.info"), lines=6, max_lines=20)
-        with gr.Row():
-            save = gr.Button(say("arena.own.save"))
-            edit = gr.Button(say("arena.own.edit"))
-            drop = gr.Button(say("arena.own.delete"), interactive=False)
-        buttons.needs(save, own_name, own)
+    build_own(say, chosen)
     with gr.Row():
         match = gr.Dropdown([], label=say("arena.match"), info=say("arena.match.info"), interactive=True, scale=4)
         stop = gr.Button(say("arena.stop"), size="sm", min_width=100, interactive=False)
@@ -71,11 +64,6 @@ def build(say: Say, at_home: bool = False) -> dict:
     hidden, redraw = {"show_progress": "hidden"}, (partial(draw, say), match, drawn)
     start.click(partial(on_start, say), [a, b, chosen, longest], match, **hidden)
     match.change(*redraw, **hidden).then(lambda: "", None, result, **hidden)
-    chosen.change(None, chosen, drop, js=OWN)
-    boxes = [chosen, own_name, own]
-    save.click(partial(on_own, say), boxes[1:], boxes, **hidden)
-    drop.click(partial(on_own_delete, say), boxes, boxes, **hidden)
-    edit.click(partial(on_own_edit, say), boxes, boxes[1:], **hidden)
     for button, name in zip(booth["buttons"], votes.VERDICTS, strict=True):
         button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **hidden)
     booth["undo"].click(partial(on_undo, say), match, drawn, concurrency_id="vote", **hidden)
@@ -88,6 +76,23 @@ def build(say: Say, at_home: bool = False) -> dict:
         build_at_home(say, match)
     choices = [a, b, chosen, match]
     return {"load": partial(on_load, say), "inputs": choices, "outputs": choices}
+
+
+def build_own(say: Say, chosen: gr.Dropdown) -> None:
+    """A person's own sets of prompts, folded: kept, edited and deleted."""
+    with gr.Accordion(say("arena.own"), open=False):
+        name = gr.Textbox(label=say("arena.own.name"))
+        own = gr.Textbox(label=say("arena.own.text"), info=say("arena.own.info"), lines=6, max_lines=20)
+        with gr.Row():
+            save = gr.Button(say("arena.own.save"))
+            edit = gr.Button(say("arena.own.edit"))
+            drop = gr.Button(say("arena.own.delete"), interactive=False)
+    buttons.needs(save, name, own)
+    chosen.change(None, chosen, drop, js=OWN)
+    boxes, hidden = [chosen, name, own], {"show_progress": "hidden"}
+    save.click(partial(on_own, say), boxes[1:], boxes, **hidden)
+    drop.click(partial(on_own_delete, say), boxes, boxes, **hidden)
+    edit.click(partial(on_own_edit, say), boxes, boxes[1:], **hidden)
 
 
 def build_booth(say: Say) -> dict:

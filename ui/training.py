@@ -68,13 +68,9 @@ def build(say: Say) -> dict:
     filled = form | {"shares": parts["shares"]}
     go_on = (partial(on_go_on, say, list(filled)), [*filled.values(), *shown])
     live["go_on"].click(go_on[0], live["run"], go_on[1], **quiet).then(**parts["seen"])
-    restored = parts["restore"].click(
-        partial(on_draft, say, list(filled)),
-        [parts["draft"], form["corpus"], card],
-        go_on[1],
-        js="(_, corpus, card) => [draft.kept(), corpus, card]",
-        **quiet,
-    )
+    draft = [parts["draft"], form["corpus"], card]
+    kept = {"js": "(_, corpus, card) => [draft.kept(), corpus, card]"} | quiet
+    restored = parts["restore"].click(partial(on_draft, say, list(filled)), draft, go_on[1], **kept)
     restored.then(**parts["seen"]).then(None, None, None, js="() => { draft.restored() }")
     return {
         "form": form,
