@@ -119,7 +119,7 @@ def build_rows(say: Say, listing) -> dict:
             headers = [say(f"corpora.column.{name}") for name in ("number", "kind", "length", "said")]
             table = gr.Dataframe(
                 headers=headers, datatype="str", interactive=False, show_label=False, max_chars=EXCERPT, max_height=520, wrap=True,
-                column_widths=["9%", "19%", "18%", "54%"], elem_id=f"corpus-rows-{say.lang}",
+                column_widths=["8%", "25%", "19%", "48%"], elem_id=f"corpus-rows-{say.lang}",
             )  # fmt: skip
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
