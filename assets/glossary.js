@@ -74,7 +74,7 @@
     hide();
     now = term;
     told.textContent = window.glossary[term.dataset.term][1];
-    document.body.append(told);
+    (term.closest("main") || document.body).append(told); // in the landmark, where a screen reader looks for it
     term.setAttribute("aria-describedby", told.id);
     const box = term.getBoundingClientRect(), below = box.bottom + 4;
     told.style.left = `${Math.max(8, Math.min(box.left, innerWidth - told.offsetWidth - 8))}px`;
@@ -96,9 +96,18 @@
   document.addEventListener("focusin", (event) => (term(event) ? show(term(event)) : now && hide()));
   document.addEventListener("keydown", ({ key }) => key === "Escape" && now && hide());
   document.addEventListener("scroll", () => now && hide(), true);
+  // A finger that comes down elsewhere takes the explanation away, and so does a second tap; the first one has given the
+  // term the focus, and shown it, before its click comes.
+  let open, touched;
+  document.addEventListener("pointerdown", (event) => {
+    open = now;
+    touched = event.pointerType === "touch";
+    if (touched && now && !term(event) && event.target !== told) hide();
+  }, true);
   document.addEventListener("click", (event) => {
     if (!term(event)) return now && event.target !== told && hide();
-    if (event.pointerType === "touch") event.preventDefault(); // or its label would take the tap
-    show(term(event));
+    if (touched) event.preventDefault(); // or its label would take the tap
+    if (touched && open === term(event)) hide();
+    else show(term(event));
   });
 }

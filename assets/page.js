@@ -142,7 +142,7 @@ window.message = message;
 // marks the first entry that contains the text, so that "RTX 4070" became an RTX 4070 Ti SUPER.
 addEventListener("keydown", (event) => {
   const input = event.target;
-  if (!input.closest?.(".typed")) return;
+  if (!event.isTrusted || !input.closest?.(".typed")) return;
   if (event.key === "Enter" && !input.dataset.marked) {
     event.stopPropagation();
     event.preventDefault();
@@ -150,6 +150,40 @@ addEventListener("keydown", (event) => {
   } else if (event.key.startsWith("Arrow")) input.dataset.marked = "yes";
   else delete input.dataset.marked;
 }, true);
+
+// A list that is refilled while it is open: gradio shows all of it again, whatever was typed to find an entry, and marks
+// what stands at the marked place by then, or nothing. Its own keys let it look again, and go back to the marked entry.
+{
+  let typed = false, marked = "", keys = 0, frame = 0;
+  const active = (list) => list.querySelector(".active")?.ariaLabel ?? "";
+  const opened = () => {
+    const input = document.activeElement;
+    const list = input?.matches("input[role=combobox]") && document.getElementById(input.getAttribute("aria-controls"));
+    return list && { input, list };
+  };
+  const press = async (input, key) => {
+    input.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    await new Promise(requestAnimationFrame);
+  };
+  const look = async () => {
+    frame = 0;
+    const { input, list } = opened() || {}, wanted = marked, before = keys;
+    const found = list ? [...list.querySelectorAll("[role=option]")].map((one) => one.ariaLabel) : [];
+    if (!found.length) return;
+    const text = typed ? input.value.toLowerCase() : "";
+    const moved = found.includes(wanted) && active(list) !== wanted;
+    if (!moved && !(text && (!active(list) || found.some((name) => !name.toLowerCase().includes(text))))) return;
+    await press(input, "Home");
+    for (let at = found.length; at && found.includes(wanted) && active(list) !== wanted && keys === before; at--) {
+      await press(input, "ArrowDown");
+    }
+  };
+  addEventListener("focusin", () => { typed = false; marked = ""; });
+  addEventListener("input", ({ target }) => { typed ||= target === opened()?.input; });
+  addEventListener("keydown", ({ isTrusted }) => { if (isTrusted) { keys += 1; marked = ""; } }, true);
+  addEventListener("keyup", () => { marked = opened() ? active(opened().list) : ""; });
+  new MutationObserver(() => { frame ||= requestAnimationFrame(look); }).observe(document, { childList: true, subtree: true });
+}
 
 // An SVG of the page, drawn with colours of its own, as a PNG of twice its size.
 window.savePicture = (drawing) => {

@@ -1,6 +1,6 @@
 """The whole of Soulsmith without a page: `python -m core.demo --json`.
 
-Starter model, sample corpus, a queued QLoRA run, and one prompt answered by the base and by the adapter. Needs the
+Starter model, sample corpus, a queued QLoRA run, and a prompt it has not seen answered by base and adapter. Needs the
 package registry on first use, about 800 MB of disk, and under five minutes on two cores. The page runs it as a job.
 """
 
@@ -19,10 +19,10 @@ from core.corpus import corpus
 from core.errors import ErrorElsewhere, UserError
 from core.models import models
 from core.runs import runs, store
+from core.training import mixing
 from core.training.config import TrainConfig
 
 SAMPLE = "lighthouse-en"
-PROMPT = "I can't sleep. What should I do?"
 STEPS = 48
 STAGES = ("model", "corpus", "training", "chat")
 
@@ -111,14 +111,34 @@ def furnish() -> list[str]:
 
 
 def ab(run_id: str) -> dict:
-    """The same prompt, settings and seed to both columns."""
+    """The same prompt, settings and seed to both columns.
+
+    Nothing is picked for its reply: the prompt is the first of the rows that the run held out, sampled as a chat is. The
+    likeliest tokens alone would have so small a model go round in circles.
+    """
     from core.chat import generation  # noqa: PLC0415 - imports torch, and a run that fails comes first
 
-    conversation = [{"role": "user", "content": PROMPT}]
-    sampling = types.Sampling(temperature=0, max_new_tokens=90)
+    prompt = question(run_id)
+    conversation = [{"role": "user", "content": prompt}]
     asked = {name: types.Question(id, conversation) for name, id in chat_models.ids_of_run(run_id).items()}
-    *_, columns = generation.replies(asked, sampling)
-    return {"prompt": PROMPT, "base_reply": columns[types.BASE].text, "tuned_reply": columns[types.TUNED].text}
+    *_, columns = generation.replies(asked, types.Sampling())
+    return {"prompt": prompt} | {f"{name}_reply": whole(columns[name]) for name in (types.BASE, types.TUNED)}
+
+
+def question(run_id: str) -> str:
+    """The first message of the first row that a run held out."""
+    config = runs.config(run_id)
+    rows = mixing.held_out_rows(map(runs.corpus_path, mixing.corpora(config)), config.validation_share)
+    return next(turn["content"] for turn in rows[0]["messages"] if turn["role"] == "user")
+
+
+def whole(reply: types.Reply) -> str:
+    """A reply as far as its sentences are whole, with an ellipsis where it was cut off."""
+    text = reply.text.strip()
+    if reply.finish_reason == "stop":
+        return text
+    end = max(text.rfind(mark) for mark in ".!?\n")
+    return f"{text[: end + 1].rstrip() or text} …"
 
 
 def main() -> None:

@@ -26,6 +26,8 @@ class Session:
     def __init__(self, page):
         self.page, self.state = page, SessionState(page)
         self.parts = {id: block.get_config() for id, block in page.blocks.items() if hasattr(block, "get_config")}
+        for id in self.ids("textbox"):  # an empty one is an empty text in a browser
+            self.parts[id]["value"] = self.parts[id].get("value") or ""
         self.refused: list[str] = []
 
     def open(self) -> None:

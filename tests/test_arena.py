@@ -383,15 +383,28 @@ def test_a_job_says_how_it_ended(home, tmp_path):
     assert not directory.exists()
 
 
+def test_stop_and_continue_are_on_while_they_have_a_use(match):
+    say, directory = Say("en"), jobs.find(paths.arena(), match)
+    spot = playground_arena.draw(say, match)[0]
+
+    def useful(drawn: list) -> list[bool]:
+        return [button.interactive for button in drawn[-3:-1]]
+
+    assert useful(playground_arena.draw(say, match)) == [True, False]
+    assert jobs.run(directory, lambda *_: jobs.end_if_requested(directory) or {}) == "finished"
+    assert useful(playground_arena.on_tick(say, match, spot, "")) == [False, False]
+    assert useful(playground_arena.draw(say, None)) == [False, False]
+
+
 def test_a_vote_is_taken_back_and_its_prompt_comes_again(match):
     vote(match, "ab")
     say = Say("en")
     drawn = playground_arena.draw(say, match)
     assert drawn[0] == 2
-    assert drawn[-2].interactive
+    assert drawn[9].interactive
     assert playground_arena.on_undo(say, match)[0] == 1
     assert playground_arena.on_undo(say, match)[0] == 0
-    assert not playground_arena.on_undo(say, match)[-2].interactive
+    assert not playground_arena.on_undo(say, match)[9].interactive
     assert votes.of_match(match) == []
 
 

@@ -141,7 +141,7 @@ def test_damaged_rows_of_a_synthesis_are_named_and_said(home):
         path.unlink()
     for line in (b"\xff\xfe\n", b'{"messages": 5}\n'):
         (job / "rows.jsonl").write_bytes(line)
-        _, shown = synth_reading.on_open(Say("en"), "r", "a")
+        _, shown, *_ = synth_reading.on_open(Say("en"), "r", "a")
         assert "rows.jsonl, line 1: this is no object of JSON" in shown
     (job / "rows.jsonl").write_bytes(b'{"text": "a", "recipe": 5}\n')
     with pytest.raises(files.LineDamaged, match="line 1"):

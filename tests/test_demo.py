@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from core import demo, paths
+from core.chat import types
 from core.corpus import corpus
 from core.runs import runs, store
+from core.training import corpus_rows
+from core.training.config import TrainConfig
 from ui import opening_road
 from ui.text import Say
 
@@ -32,6 +35,25 @@ def test_the_demo_trains_the_starter_and_its_reply_changes(starter_home):
     assert result["tokens_per_second"] > 0
     assert result["peak_memory_gib"] > 0
     assert result["run"]
+
+
+def test_the_question_of_the_demo_is_one_that_the_run_has_not_seen(home):
+    """The first message of a row that was held out; no row that was learned begins with it."""
+    config = TrainConfig(base_model="starter", corpus=demo.sample_corpus(), max_steps=1)
+    run_id = runs.create(config, "demo")
+    asked = demo.question(run_id)
+    learned, held_out = corpus_rows.split(
+        list(corpus_rows.read_rows(paths.corpus(config.corpus))), config.validation_share
+    )
+    assert asked in [row["messages"][0]["content"] for row in held_out]
+    assert asked not in [row["messages"][0]["content"] for row in learned]
+
+
+def test_a_reply_that_was_cut_off_ends_with_a_whole_sentence():
+    text = "Put the kettle on. Then watch the sea. It will"
+    assert demo.whole(types.Reply(text, finish_reason="length")) == "Put the kettle on. Then watch the sea. …"
+    assert demo.whole(types.Reply("no end in sight", finish_reason="length")) == "no end in sight …"
+    assert demo.whole(types.Reply(" It will ", finish_reason="stop")) == "It will"
 
 
 def test_a_recorded_run_has_no_weights_and_offers_nothing_that_needs_them(home):

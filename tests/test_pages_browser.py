@@ -9,7 +9,7 @@ import pytest
 from core.corpus import corpus
 from core.runs import runs
 from core.sharing.sharing import Limits, Share
-from tests.screenshots import LOCALES, PHONE, TABS, to_tab
+from tests.screenshots import DESK, LOCALES, PHONE, TABS, to_tab
 from tests.test_browser import CHROMIUM, FLAGS, Server
 from ui import sharing_process
 from ui.text import Say, glossary
@@ -143,9 +143,10 @@ def test_no_sentence_of_the_other_language_is_on_the_page(browser, server, lang)
         page.wait_for_timeout(700)
         if strange := [text for text in page.evaluate(TEXTS) if foreign(text, lang)]:
             found[tab] = strange
-    to_tab(page, Say(lang), "training")
-    page.get_by_role("button", name=Say(lang)("training.train"), exact=True).click()
-    notice = page.get_by_test_id("toast-body")  # no corpus is chosen
+    to_tab(page, Say(lang), "corpus")
+    page.get_by_label(re.compile(re.escape(Say(lang)("corpora.hub")))).first.fill("nameless")
+    page.get_by_role("button", name=Say(lang)("corpora.hub.fetch"), exact=True).click()
+    notice = page.get_by_test_id("toast-body")  # no data set of the hub is called so
     notice.wait_for()
     assert not re.search(r"\b(Error|Info|Warning)\b", notice.inner_text())
     told = PLANTED in page.content()  # after the answers of every tab
@@ -211,6 +212,49 @@ def test_a_term_is_explained_on_hover(browser, server):
     page.mouse.move(5, 5)
     told.wait_for(state="detached")
     page.context.close()
+
+
+def test_a_tap_explains_a_term_and_another_takes_it_away(browser, server):
+    """A second tap on it, or one anywhere else; the field whose label it stands in does not take the tap."""
+    page = browser.new_context(locale="ru-RU", viewport=PHONE, has_touch=True, is_mobile=True).new_page()
+    page.goto(server.address)
+    to_tab(page, Say("ru"), "training")
+    term, told = page.locator("dfn[data-term=epoch]").filter(visible=True).first, page.get_by_role("tooltip")
+    for _ in range(2):
+        term.tap()
+        told.wait_for()
+        assert told.inner_text() == glossary("ru")["epoch"][1]
+        assert page.evaluate("document.activeElement.dataset.term") == "epoch"
+        box = told.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE["width"]
+        term.tap()
+        told.wait_for(state="detached")
+    term.tap()
+    told.wait_for()
+    told.tap()  # it may be touched, and read on
+    page.wait_for_timeout(300)
+    assert told.count() == 1
+    page.get_by_role("heading").first.tap(force=True)
+    told.wait_for(state="detached")
+    page.context.close()
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_screen_reader_finds_nothing_beside_an_open_term(browser, server, scheme, size):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = browser.new_context(locale="en-US", viewport=size, color_scheme=scheme).new_page()
+    page.goto(server.address)
+    to_tab(page, Say("en"), "training")
+    page.locator("dfn[data-term=epoch]").filter(visible=True).first.focus()
+    page.get_by_role("tooltip").wait_for()
+    page.wait_for_timeout(1500)  # an answer that is waited for is faded, which no contrast survives
+    found = Axe().run(page).response["violations"]
+    assert page.get_by_role("tooltip").count() == 1
+    page.context.close()
+    assert {v["id"]: [node["html"][:160] for node in v["nodes"]] for v in found} == {}
 
 
 def test_the_opening_screen_leads_to_each_tab(browser, server):

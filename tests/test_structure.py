@@ -9,6 +9,7 @@ SHORT = {
     "core.trainer": "the command by which a trainer's process is recognised; older versions started it too",
     "core.corpus.text_normalization": "corpora and synthesis compare texts by it",
     "ui.corpora_plots": "plots stand apart from handlers, as in every tab",
+    "ui.buttons": "six tabs import it",
     "ui.model_choices": "four tabs import it",
     "ui.temp_files": "three tabs import it",
     "ui.templates": "every tab imports it",

@@ -34,15 +34,15 @@ def serve(monkeypatch):
 
 def test_fifty_rows_are_read_and_a_vote_can_be_taken_back():
     say = Say("ru")
-    reading, shown = synth_reading.on_open(say, "fractals-ru", None)
+    reading, shown, *_ = synth_reading.on_open(say, "fractals-ru", None)
     assert len(reading["rows"]) == synth_jobs.READ
     assert say("synth.reading.at", number=1, of=50, kept=0, rejected=0) in shown
     first, second = reading["rows"][:2]
-    reading, _ = synth_reading.on_vote(say, True, reading)
-    reading, _ = synth_reading.on_vote(say, False, reading)
-    reading, shown = synth_reading.on_vote(say, True, reading)
+    reading, *_ = synth_reading.on_vote(say, True, reading)
+    reading, *_ = synth_reading.on_vote(say, False, reading)
+    reading, shown, *_ = synth_reading.on_vote(say, True, reading)
     assert say("synth.reading.at", number=4, of=50, kept=2, rejected=1) in shown
-    reading, shown = synth_reading.on_vote(say, None, reading)
+    reading, shown, *_ = synth_reading.on_vote(say, None, reading)
     assert say("synth.reading.at", number=3, of=50, kept=1, rejected=1) in shown
     known = votes.known("fractals-ru")
     assert {name: one["kept"] for name, one in known.items()} == {

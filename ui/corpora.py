@@ -10,7 +10,7 @@ from core import foreign
 from core.corpus import corpus, hub, import_process, importer, storage, turns
 from core.errors import ErrorElsewhere, UserError, named
 from core.models import models as known
-from ui import corpora_files, corpora_new, corpora_quality, pages
+from ui import buttons, corpora_files, corpora_new, corpora_quality, pages
 from ui import corpora_html as markup
 from ui.corpora_html import choices
 from ui.errors import Refused, inform, warn
@@ -66,6 +66,8 @@ def _build_reading(say: Say, changed) -> dict:
         listing = gr.Dropdown(label=say("corpora.yours"), choices=choices(say), value=None, scale=4)
         train = gr.Button(say("corpora.train"), variant="primary", min_width=180)
         delete = gr.Button(say("corpora.delete"), min_width=140)
+        for button in (train, delete):
+            buttons.needs(button, listing)
     with gr.Row(visible=False) as asking:
         question = gr.Markdown()
         yes = gr.Button(say("corpora.delete.yes"), variant="stop", min_width=120)
@@ -117,11 +119,11 @@ def build_rows(say: Say, listing) -> dict:
             headers = [say(f"corpora.column.{name}") for name in ("number", "kind", "length", "said")]
             table = gr.Dataframe(
                 headers=headers, datatype="str", interactive=False, show_label=False, max_chars=EXCERPT, max_height=520, wrap=True,
-                column_widths=["9%", "19%", "18%", "54%"], elem_id=f"corpus-rows-{say.lang}",
+                column_widths=["8%", "25%", "19%", "48%"], elem_id=f"corpus-rows-{say.lang}",
             )  # fmt: skip
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
-                choice = {"label": say("corpora.model"), "info": say("corpora.model.info"), "scale": 3}
+                choice = {"label": say("corpora.model"), "info": say("corpora.model.info"), "scale": 2}
                 model = gr.Dropdown(choices=models(), value=_first_model(), **choice)
                 choice = {"label": say("corpora.max_length"), "info": say("corpora.max_length.info"), "min_width": 110}
                 max_length = gr.Number(1024, minimum=1, precision=0, **choice)

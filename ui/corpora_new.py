@@ -7,7 +7,7 @@ import gradio as gr
 from core import process
 from core.corpus import corpus, import_presets, importer, turns
 from core.errors import UserError
-from ui import corpora_files, pages
+from ui import buttons, corpora_files, pages
 from ui import corpora_html as markup
 from ui.errors import Refused
 from ui.text import Say
@@ -34,6 +34,8 @@ def build_take(say: Say) -> dict:
                 about = say("corpora.hub.info", rows=most)
                 hub = gr.Textbox(label=say("corpora.hub"), info=about, placeholder="owner/name", scale=3, min_width=240)
                 fetch = gr.Button(say("corpora.hub.fetch"), min_width=150)
+    buttons.needs_one(read, files, folder)
+    buttons.needs(fetch, hub)
     names, from_browser = gr.State([]), gr.Textbox(visible=False)
     return {
         "samples": samples, "files": [files, folder, names], "from_browser": from_browser, "read": read,
@@ -44,13 +46,13 @@ def build_take(say: Say) -> dict:
 def _build_samples(say: Say) -> dict:
     """A card with a button for each sample, those in the page's own language first."""
     known = sorted(corpus.samples(), key=lambda sample: not sample["id"].endswith(f"-{say.lang}"))
-    buttons = {}
+    takes = {}
     for sample in known:
         with gr.Column(elem_classes=["card"]):
             gr.Markdown(say.pick({"en": ""} | sample["description"]))
             words = say("corpora.take_sample", title=say.pick(sample["title"]))
-            buttons[sample["id"]] = gr.Button(words, elem_id=f"take-{sample['id']}-{say.lang}")
-    return buttons
+            takes[sample["id"]] = gr.Button(words, elem_id=f"take-{sample['id']}-{say.lang}")
+    return takes
 
 
 def build_check(say: Say) -> dict:

@@ -17,7 +17,7 @@ from core.errors import UserError
 from core.export import export, quantizer
 from core.runs import runs
 from core.serve import serve
-from ui import export_hub, export_serve, templates
+from ui import buttons, export_hub, export_serve, templates
 from ui.errors import show_errors
 from ui.text import Say
 
@@ -31,7 +31,8 @@ def build(say: Say) -> dict:
         run = gr.Dropdown([], label=say("export.run"), interactive=True, scale=2)
         choices = [(say(f"export.{kind}"), kind) for kind in export.KINDS]
         kind = gr.Radio(choices, value="capsule", label=say("export.kind"), scale=3)
-        start = gr.Button(say("export.start"), variant="primary", min_width=120, interactive=False)
+        start = gr.Button(say("export.start"), variant="primary", min_width=120)
+        buttons.needs(start, run)
     about = gr.Markdown(say("export.capsule.about"), elem_classes="subdued")
     named = [(say(f"export.file.{name}"), name) for name in quantizer.KINDS]
     info = say("export.files.info") if quantizer.is_here() else say("export.files.lacks", command=quantizer.command())
@@ -58,7 +59,6 @@ def build(say: Say) -> dict:
     ]
     kind.change(partial(on_kind, say), kind, [about, kinds], queue=False, **quiet)
     gr.on([run.change, kind.change, kinds.change], partial(on_need, say), [run, kind, kinds], need, **quiet)
-    run.change(lambda run: gr.Button(interactive=bool(run)), run, start, queue=False, **quiet)
     opened = {"fn": partial(on_open, say), "inputs": chosen, "outputs": details, **quiet}
     start.click(partial(on_start, say), [run, kind, kinds], chosen, show_progress="hidden").success(
         partial(draw, say), chosen, drawn, **quiet

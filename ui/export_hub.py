@@ -8,7 +8,7 @@ from core import jobs, paths
 from core.chat import imported
 from core.export import hub
 from core.runs import runs
-from ui import templates
+from ui import buttons, templates
 from ui.errors import show_errors
 from ui.text import Say
 
@@ -31,6 +31,9 @@ def build(say: Say, chosen: gr.Dropdown, timer: gr.Timer) -> list:
             adapters = gr.Dropdown([], label=say("hub.adapters"), interactive=True, scale=3)
             delete = gr.Button(say("hub.delete"), size="sm", min_width=100)
         panel = gr.HTML(elem_id=f"hub-{say.lang}")
+    buttons.needs(push, chosen, repo)
+    buttons.needs(fetch, repo)
+    buttons.needs(delete, adapters)
     quiet = {"show_progress": "hidden"}
     drawn = [panel, adapters]
     outputs = [token, *drawn]  # the token leaves the page as soon as it was used

@@ -18,7 +18,7 @@ COLUMNS = {
     "name": 220,
     "state": 110,
     "curve": 140,
-    "base_loss": 110,
+    "base_loss": 180,
     "loss": 80,
     "steps": 100,
     "time": 110,
@@ -59,7 +59,8 @@ def build(say: Say) -> dict:
     load = partial(on_load, say)
     show = {"fn": partial(history_details.on_open, say), "inputs": run, "outputs": details["shown"]}
     show["show_progress_on"] = [details[name] for name in ("name", "learned", "loss")]
-    refresh.click(load, inputs, listing).then(**show)
+    again = show | {"fn": partial(history_details.on_changed, say)}
+    refresh.click(load, inputs, listing).then(**again)
     found = {"fn": partial(on_search, say), "inputs": [search, columns], "outputs": table}
     search.submit(**found)
     for event in (search.change, columns.input):
@@ -67,7 +68,7 @@ def build(say: Say) -> dict:
     table.select(on_select, None, run)
     run.change(**show)
     for done in details["changes"]:
-        done.then(load, inputs, listing).then(**show).then(lambda count: count + 1, changed, changed)
+        done.then(load, inputs, listing).then(**again).then(lambda count: count + 1, changed, changed)
     return {
         "load": load,
         "inputs": inputs,

@@ -17,20 +17,24 @@ from ui.errors import Refused, inform, show_errors
 from ui.text import Say, in_markdown
 
 BUTTONS = {"resume": (runs.resume, "training.resumed"), "treat": (diagnosis.treat, "diagnosis.treated")}
-TEXTS = ("name", "note", "tags", "learned", "facts", "config", "latest", "samples", "value")
+TYPED = ("name", "note", "tags")
+TEXTS = (*TYPED, "learned", "facts", "config", "latest", "samples", "value")
 SHOWN = (
     *TEXTS,
     *BUTTONS,
+    "save",
     "go_on",
     "loss",
     "preferences",
     "small",
     "checkpoint",
+    "take",
     "forgetting",
     "box",
     "file",
     "confirm",
 )
+LOCK = f"() => Array({len(TYPED) + 1}).fill({{__type__: 'update', interactive: false}})"
 
 
 def build(say: Say, run: gr.Dropdown) -> dict:
@@ -75,6 +79,8 @@ def build(say: Say, run: gr.Dropdown) -> dict:
                 details["yes"] = gr.Button(say("runs.delete.yes"), variant="stop")
                 details["no"] = gr.Button(say("runs.delete.no"))
     details["shown"] = [details[name] for name in SHOWN]
+    # What is typed before another run is shown would be written over, or saved with the texts of the run before it.
+    run.change(None, None, [details[name] for name in (*TYPED, "save")], js=LOCK)
     details["changes"] = connect(say, details, run)
     return details
 
@@ -86,11 +92,10 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
     details["field"].input(on_field, [run, details["field"]], details["value"], show_progress="hidden")
     details["delete"].click(partial(on_delete, say), run, [details["confirm"], details["question"]])
     details["no"].click(lambda: gr.Group(visible=False), None, details["confirm"])
-    named = [run, details["name"], details["note"], details["tags"]]
+    typed = [details[name] for name in TYPED]
+    saves = [details["save"].click, details["name"].submit, details["tags"].submit]
     return [
-        gr.on(
-            [details["save"].click, details["name"].submit, details["tags"].submit], partial(on_save, say), named, None
-        ),
+        gr.on(saves, partial(on_save, say), [run, *typed], typed, show_progress="hidden"),
         *(details[name].click(partial(on_button, say, *does), run, None) for name, does in BUTTONS.items()),
         details["again"].click(partial(on_again, say), run, run),
         details["vary"].click(partial(on_again, say), [run, details["field"], details["value"]], run),
@@ -105,13 +110,15 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     if not run_id or run_id not in runs.listed():
         shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
         shown |= {name: gr.Button(visible=False) for name in (*BUTTONS, "go_on")}
+        shown |= dict.fromkeys(("save", "take"), gr.skip())
         shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
         shown |= {"box": gr.Column(visible=False)}
         return tuple(shown[name] for name in SHOWN)
     row, curves = store.sync(run_id), store.curves(run_id)
     found = diagnosis.diagnose(run_id)
-    shown |= {name: row[name] for name in ("name", "note", "tags")}
+    shown |= {name: gr.Textbox(row[name] or "", interactive=True) for name in TYPED}
     shown |= {
+        "save": gr.Button(interactive=True),
         "learned": run_learned.card(say, row),
         "facts": facts(say, row, found),
         "resume": gr.Button(visible=row["state"] in runs.RESUMABLE),
@@ -119,11 +126,17 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         "config": (paths.run(run_id) / "config.json").read_text(encoding="utf-8"),
         **run_view.figures(say, row, curves, store.forgetting(run_id)),
         "checkpoint": checkpoints(say, run_id, curves["evals"]),
+        "take": gr.Button(interactive=bool(promote_checkpoint.kept(run_id))),
         "value": on_field(run_id, "learning_rate"),
         "go_on": gr.Button(visible=starts.has_weights(run_id)),
         "box": gr.Column(visible=True),
     }
     return tuple(shown[name] for name in SHOWN)
+
+
+def on_changed(say: Say, run_id: str | None) -> tuple:
+    """The chosen run after something was done with it; what is typed into its fields meanwhile stays."""
+    return (*[gr.skip()] * len(TYPED), *on_open(say, run_id)[len(TYPED) :])
 
 
 def facts(say: Say, row: dict, found: dict | None) -> str:
@@ -197,10 +210,13 @@ def on_field(run_id: str | None, field: str) -> str:
 
 
 @show_errors
-def on_save(say: Say, run_id: str, name: str, note: str, tags: str) -> None:
-    """Rename a run."""
+def on_save(say: Say, run_id: str, name: str, note: str, tags: str) -> list:
+    """Rename a run; the fields are filled only with what was kept otherwise than typed."""
     store.rename(run_id, name, note, tags.replace(",", " ").split())
     inform(say("runs.saved"))
+    row = store.sync(run_id)
+    typed = dict(zip(TYPED, (name, note, tags), strict=True))
+    return [gr.skip() if (row[field] or "") == text else row[field] or "" for field, text in typed.items()]
 
 
 @show_errors

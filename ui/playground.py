@@ -123,7 +123,7 @@ def build_side(say: Say) -> dict:
         with gr.Accordion(say("chats.export"), open=False):
             with gr.Row(elem_classes="actions"):
                 exports = {
-                    f"export_{kind}": gr.Button(say(f"chats.export.{kind}"), size="sm", interactive=kind == "all")
+                    f"export_{kind}": gr.Button(say(f"chats.export.{kind}"), size="sm", interactive=False)
                     for kind in EXPORTS
                 }
             file = gr.File(label=say("chats.export.file"), visible=False)
@@ -294,7 +294,7 @@ def connect_kept(say: Say, parts: dict) -> None:
     """Find, name and export conversations; the list and the name follow the current one."""
     history, search, listing, name = parts["history"], parts["search"], parts["listing"], parts["name"]
     search.change(partial(kept.on_list, say), [history, search], listing, trigger_mode="always_last", **QUICK)
-    shown = {name: parts[name] for name in ("name", "listing", "delete", *(f"export_{kind}" for kind in EXPORTS[:-1]))}
+    shown = {name: parts[name] for name in ("name", "listing", "delete", *(f"export_{kind}" for kind in EXPORTS))}
     parts["pick"].change(named(partial(kept.on_pick, say), shown), [history, search], list(shown.values()), **QUICK)
     for event in (name.submit, name.blur):
         rename = named(partial(kept.on_rename, say), shown)

@@ -1,5 +1,6 @@
 """The blind arena: two answer the same prompts, a person votes without knowing who is who, and sees what the votes say."""
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +12,16 @@ from core.chat import chat_models, reply_gpu
 from core.chat.types import Sampling
 from core.errors import UserError
 from core.runs import runs
-from ui import temp_files, templates
+from ui import buttons, temp_files, templates
 from ui.errors import Refused, inform, show_errors
 from ui.playground_show import LATEX, literal, thought, typed
 from ui.text import Say
 
 TICK_SECONDS = 2
 KEYS = (paths.assets() / "arena.js").read_text(encoding="utf-8")
+RESUMABLE = ("stopped", "failed", "lost")  # states of a match
+BUNDLED = sorted(path.stem for path in (paths.assets() / "prompts").glob("*.json"))
+OWN = f"(set) => ({{__type__: 'update', interactive: !{json.dumps(BUNDLED)}.includes(set)}})"  # others can be deleted
 
 
 def build(say: Say, at_home: bool = False) -> dict:
@@ -42,30 +46,24 @@ def build(say: Say, at_home: bool = False) -> dict:
             info=say("arena.longest.info"),
         )
         start = gr.Button(say("arena.start"), variant="primary", min_width=120)
-    with gr.Accordion(say("arena.own"), open=False):
-        own_name = gr.Textbox(label=say("arena.own.name"))
-        own = gr.Textbox(label=say("arena.own.text"), info=say("arena.own.info"), lines=6, max_lines=20)
-        with gr.Row():
-            save = gr.Button(say("arena.own.save"))
-            edit = gr.Button(say("arena.own.edit"))
-            drop = gr.Button(say("arena.own.delete"))
+        buttons.needs(start, a, b)
+    build_own(say, chosen)
     with gr.Row():
         match = gr.Dropdown([], label=say("arena.match"), info=say("arena.match.info"), interactive=True, scale=4)
-        stop = gr.Button(say("arena.stop"), size="sm", min_width=100)
-        go_on = gr.Button(say("arena.go_on"), size="sm", min_width=100)
+        stop = gr.Button(say("arena.stop"), size="sm", min_width=100, interactive=False)
+        go_on = gr.Button(say("arena.go_on"), size="sm", min_width=100, interactive=False)
         delete = gr.Button(say("arena.delete"), size="sm", min_width=100)
     status, spot, timer = gr.HTML(), gr.State(), gr.Timer(TICK_SECONDS, active=False)
     booth = build_booth(say)
     show = gr.Button(say("arena.show"))
+    for button in (delete, show):
+        buttons.needs(button, match)
     result = gr.HTML(elem_id=f"verdict-{say.lang}")
-    drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"], booth["undo"], timer]
+    drawn = [spot, status, booth["question"], booth["left"], booth["right"], *booth["buttons"], booth["undo"]]
+    drawn += [stop, go_on, timer]
     hidden, redraw = {"show_progress": "hidden"}, (partial(draw, say), match, drawn)
     start.click(partial(on_start, say), [a, b, chosen, longest], match, **hidden)
     match.change(*redraw, **hidden).then(lambda: "", None, result, **hidden)
-    boxes = [chosen, own_name, own]
-    save.click(partial(on_own, say), boxes[1:], boxes, **hidden)
-    drop.click(partial(on_own_delete, say), boxes, boxes, **hidden)
-    edit.click(partial(on_own_edit, say), boxes, boxes[1:], **hidden)
     for button, name in zip(booth["buttons"], votes.VERDICTS, strict=True):
         button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **hidden)
     booth["undo"].click(partial(on_undo, say), match, drawn, concurrency_id="vote", **hidden)
@@ -78,6 +76,23 @@ def build(say: Say, at_home: bool = False) -> dict:
         build_at_home(say, match)
     choices = [a, b, chosen, match]
     return {"load": partial(on_load, say), "inputs": choices, "outputs": choices}
+
+
+def build_own(say: Say, chosen: gr.Dropdown) -> None:
+    """A person's own sets of prompts, folded: kept, edited and deleted."""
+    with gr.Accordion(say("arena.own"), open=False):
+        name = gr.Textbox(label=say("arena.own.name"))
+        own = gr.Textbox(label=say("arena.own.text"), info=say("arena.own.info"), lines=6, max_lines=20)
+        with gr.Row():
+            save = gr.Button(say("arena.own.save"))
+            edit = gr.Button(say("arena.own.edit"))
+            drop = gr.Button(say("arena.own.delete"), interactive=False)
+    buttons.needs(save, name, own)
+    chosen.change(None, chosen, drop, js=OWN)
+    boxes, hidden = [chosen, name, own], {"show_progress": "hidden"}
+    save.click(partial(on_own, say), boxes[1:], boxes, **hidden)
+    drop.click(partial(on_own_delete, say), boxes, boxes, **hidden)
+    edit.click(partial(on_own_edit, say), boxes, boxes[1:], **hidden)
 
 
 def build_booth(say: Say) -> dict:
@@ -110,12 +125,15 @@ def build_at_home(say: Say, match: gr.Dropdown) -> None:
             url = gr.Textbox(label=say("arena.judge.url"), placeholder="http://127.0.0.1:11434/v1")
             model = gr.Textbox(label=say("arena.judge.model"), placeholder="qwen3:8b")
             judge = gr.Button(say("arena.judge.start"))
+        buttons.needs(judge, match, url, model)
     with gr.Accordion(say("arena.learn"), open=False):
         gr.Markdown(say("arena.learn.about"))
         with gr.Row():
             name = gr.Textbox(label=say("arena.learn.name"), elem_id=f"pairs-name-{say.lang}")
             make = gr.Button(say("arena.learn.make"))
             pairs = gr.Button(say("arena.pairs"))
+        for button in (make, pairs):
+            buttons.needs(button, match)
         file = gr.File(label=say("arena.pairs.file"), visible=False)
     judge.click(partial(on_judge, say), [match, url, model], None, show_progress="hidden")
     make.click(partial(on_corpus, say), [match, name], name, show_progress="hidden")
@@ -194,18 +212,19 @@ def draw(say: Say, match_id: str | None) -> list:
     try:
         directory = jobs.find(paths.arena(), match_id)
     except UserError:
-        return [None, "", [], [], [], *[gr.Button(interactive=False)] * 5, gr.Timer(active=False)]
+        return [None, "", [], [], [], *[gr.Button(interactive=False)] * 7, gr.Timer(active=False)]
     request, rows = jobs.request(directory), matches.answers(directory)
     voted = {vote["prompt_index"] for vote in votes.of_match(match_id, votes.PERSON)}
     row = next((row for row in rows if row["prompt"] not in voted), None)
     line = status_line(say, directory, len(request["prompts"]), len(rows), len(voted))
-    buttons = [*[gr.Button(interactive=row is not None)] * 4, gr.Button(interactive=bool(voted))]
-    buttons.append(gr.Timer(active=jobs.state(directory) in jobs.ACTIVE))
+    state = jobs.state(directory)
+    useful = [*[row is not None] * 4, bool(voted), state in jobs.ACTIVE, state in RESUMABLE]
+    rest = [*(gr.Button(interactive=one) for one in useful), gr.Timer(active=state in jobs.ACTIVE)]
     if row is None:
-        return [None, line, [], [], [], *buttons]
+        return [None, line, [], [], [], *rest]
     question = [{"role": "user", "content": typed(request["prompts"][row["prompt"]]["prompt"])}]
     answers = [shown(say, row[side]["text"]) for side in matches.sides(match_id, row["prompt"])]
-    return [row["prompt"], line, question, *answers, *buttons]
+    return [row["prompt"], line, question, *answers, *rest]
 
 
 def status_line(say: Say, directory: Path, count: int, answered: int, voted: int) -> str:
@@ -248,7 +267,8 @@ def on_tick(say: Say, match_id: str | None, spot: int | None, line: str | None) 
     drawn = draw(say, match_id)
     if drawn[0] != spot:
         return drawn
-    return [gr.skip(), gr.skip() if drawn[1] == (line or "") else drawn[1], *[gr.skip()] * (len(drawn) - 3), drawn[-1]]
+    status = gr.skip() if drawn[1] == (line or "") else drawn[1]
+    return [gr.skip(), status, *[gr.skip()] * (len(drawn) - 5), *drawn[-3:]]
 
 
 @show_errors
@@ -287,7 +307,7 @@ def _match(say: Say, match_id: str | None) -> Path:
 
 
 def _resume(directory: Path) -> None:
-    if jobs.state(directory) in ("stopped", "failed", "lost"):
+    if jobs.state(directory) in RESUMABLE:
         jobs.start(directory, "core.arena", reply_gpu.environment())
 
 

@@ -52,6 +52,7 @@ def on_load(
             parts |= new(say, history, remembered) if asked == NEW else opened(say, chats.find(asked), remembered)
         except UserError as error:  # an address of a conversation that was deleted
             inform(say.trouble(error))
+    parts["export_all"] = gr.Button(interactive=kept and chats.listed("")[1] > 0)
     return parts | {"listing": listing(say, search, parts.get("pick", current)) if kept else ""}
 
 
@@ -122,6 +123,7 @@ def on_pick(say: Say, history: dict, search: str) -> dict:
             name = chats.find(history["id"])["name"]
     buttons = ("delete", "export_markdown", "export_json", "export_corpus")
     parts = {button: gr.Button(interactive=name is not None) for button in buttons}
+    parts["export_all"] = gr.Button(interactive=bool(history.get("kept") and chats.listed("")[1]))
     parts["name"] = gr.Textbox(name or "", interactive=name is not None)
     return parts | {"listing": on_list(say, history, search)}
 

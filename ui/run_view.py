@@ -74,7 +74,8 @@ def build(say: Say) -> dict:
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
         live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
     with figures_part:
-        live["prompts"] = gr.Textbox(label=say("eval_samples.prompts"), info=say("eval_samples.prompts.info"), lines=3)
+        words = {"label": say("eval_samples.prompts"), "info": say("eval_samples.prompts.info")}
+        live["prompts"] = gr.Textbox(kept_prompts(), lines=3, **words)
         live["keep_prompts"] = gr.Button(say("eval_samples.keep"), size="sm")
     with gr.Accordion(say("training.log"), open=False):
         live["log"] = gr.Code(language=None, show_label=False, interactive=False, max_lines=20)
@@ -121,7 +122,7 @@ def connect(say: Say, live: dict) -> None:
     run, probed, drawn = live["run"], [live["probe"], live["timer"]], [live[name] for name in DRAWN]
     live["timer"].tick(partial(on_tick, say), run, probed)
     run.change(on_choose, run, [*probed, live["live"]], show_progress="hidden")
-    run.change(lambda: "\n".join(eval_samples.prompts()), None, live["prompts"], show_progress="hidden")
+    run.change(kept_prompts, None, live["prompts"], show_progress="hidden")
     for seen in (live["probe"].change, live["live"].input, live["log_scale"].input):
         seen(partial(draw, say), [run, live["live"], live["log_scale"]], drawn, show_progress="hidden")
     queue = live["queue"]
@@ -184,11 +185,16 @@ def on_command(say: Say, command, sentence: str, run_id: str | None) -> tuple:
     return probe(store.sync(run_id)), gr.Timer(active=True)
 
 
+def kept_prompts() -> str:
+    """The prompts of the sample replies, a line each."""
+    return "\n".join(eval_samples.prompts())
+
+
 def on_prompts(say: Say, lines: str) -> str:
     """Keep the prompts of the sample replies, a line each."""
     kept = eval_samples.keep(lines.splitlines())
     inform(say("eval_samples.kept", count=len(kept)))
-    return "\n".join(kept or eval_samples.prompts())
+    return "\n".join(kept) or kept_prompts()
 
 
 def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:

@@ -38,8 +38,8 @@ def build(say: Say, recipe: gr.Dropdown, listing: gr.Dropdown) -> None:
             reject = gr.Button(say("synth.reading.reject"), elem_classes=["synth-reject"], min_width=110)
             back = gr.Button(say("synth.reading.back"), elem_classes=["synth-back"], min_width=90)
             keep = gr.Button(say("synth.reading.keep"), elem_classes=["synth-keep"], min_width=110)
-        save = gr.Button(say("synth.reading.save"), size="sm")
-    drawn = [reading, row]
+        save = gr.Button(say("synth.reading.save"), size="sm", interactive=False)
+    drawn = [reading, row, reject, back, keep, save]
     # One by one: no vote is drawn over by what was asked before it.
     ordered = {"concurrency_id": "reading", "show_progress": "hidden"}
     for opens in (part.expand, recipe.change, listing.change):
@@ -52,11 +52,11 @@ def build(say: Say, recipe: gr.Dropdown, listing: gr.Dropdown) -> None:
 def on_open(say: Say, recipe: str | None, job: str | None):
     """The rows to read, and the first of them that has no vote."""
     if not recipe:
-        return None, ""
+        return None, "", *useful(None, {})
     try:
         rows = synth_jobs.sample(recipe, job if job and is_of(recipe, job) else None)
     except (UserError, OSError) as error:
-        return None, templates.macro("paragraph", say.trouble(error))
+        return None, templates.macro("paragraph", say.trouble(error)), *useful(None, {})
     known = votes.known(recipe)
     at = next((at for at, row in enumerate(rows) if votes.identity(row) not in known), 0)
     return _drawn(say, {"recipe": recipe, "rows": rows, "at": at})
@@ -73,7 +73,7 @@ def is_of(recipe: str, job: str) -> bool:
 def on_vote(say: Say, kept: bool | None, reading: dict | None):
     """The next row, this one being kept or rejected; or with None the row before, whose vote is taken back."""
     if not reading:
-        return gr.skip(), gr.skip()
+        return (gr.skip(),) * 6
     at, rows = reading["at"], reading["rows"]
     if kept is None:
         at = max(0, at - 1)
@@ -90,7 +90,14 @@ def _drawn(say: Say, reading: dict):
     counts = {"kept": of_these.count(True), "rejected": of_these.count(False), "of": len(of_these)}
     at = reading["at"]
     row = reading["rows"][at] if at < len(reading["rows"]) else None
-    return reading, synth_html.reading(say, row, at + 1, counts)
+    return reading, synth_html.reading(say, row, at + 1, counts), *useful(reading, known)
+
+
+def useful(reading: dict | None, known: dict) -> list[gr.Button]:
+    """Reject, Back, Keep and the making of a corpus, each on while it has something to work on."""
+    at, count = (reading["at"], len(reading["rows"])) if reading else (0, 0)
+    kept = {one["kept"] for one in known.values()}
+    return [gr.Button(interactive=on) for on in (at < count, at > 0, at < count, {True, False} <= kept)]
 
 
 @show_errors

@@ -8,7 +8,7 @@ import gradio as gr
 from core import paths
 from core.errors import UserError
 from core.synth import preview, recipes
-from ui import synth_html, templates
+from ui import buttons, synth_html, templates
 from ui.errors import Refused, show_errors
 from ui.text import Say
 
@@ -33,6 +33,8 @@ def build(say: Say, form: dict, about: gr.Markdown, shown: gr.HTML) -> None:
             save = gr.Button(say("synth.text.save"), size="sm", min_width=120)
             new = gr.Button(say("synth.text.new"), size="sm", min_width=120)
             take = gr.Button(say("synth.text.download"), size="sm", min_width=120)
+        buttons.needs(save, text, name)
+        buttons.needs(take, text)
         form["file"] = gr.File(label=say("synth.own"), file_types=[".yaml", ".yml"], height=110)
         with gr.Accordion(say("synth.help"), open=False):
             gr.Markdown(say("synth.help.text"))

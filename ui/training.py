@@ -12,7 +12,16 @@ from core.errors import UserError
 from core.models import models
 from core.runs import runs, starts, store
 from core.training.config import TrainConfig
-from ui import cards, model_choices, run_view, training_approach, training_form, training_prompts, training_start
+from ui import (
+    buttons,
+    cards,
+    model_choices,
+    run_view,
+    training_approach,
+    training_form,
+    training_prompts,
+    training_start,
+)
 from ui.errors import inform, show_errors
 from ui.text import Say
 
@@ -35,6 +44,8 @@ def build(say: Say) -> dict:
                     with gr.Row():
                         train = gr.Button(say("training.train"), variant="primary", min_width=120)
                         attempt = gr.Button(say("training.try"), min_width=120)
+                        for button in (train, attempt):
+                            buttons.needs(button, form["base_model"], form["corpus"])
                 gr.Markdown(say("training.try.info"), elem_classes="subdued")
             profile = training_approach.build_profile(say)
         with gr.Column(scale=7, min_width=420):
@@ -57,13 +68,9 @@ def build(say: Say) -> dict:
     filled = form | {"shares": parts["shares"]}
     go_on = (partial(on_go_on, say, list(filled)), [*filled.values(), *shown])
     live["go_on"].click(go_on[0], live["run"], go_on[1], **quiet).then(**parts["seen"])
-    restored = parts["restore"].click(
-        partial(on_draft, say, list(filled)),
-        [parts["draft"], form["corpus"], card],
-        go_on[1],
-        js="(_, corpus, card) => [draft.kept(), corpus, card]",
-        **quiet,
-    )
+    draft = [parts["draft"], form["corpus"], card]
+    kept = {"js": "(_, corpus, card) => [draft.kept(), corpus, card]"} | quiet
+    restored = parts["restore"].click(partial(on_draft, say, list(filled)), draft, go_on[1], **kept)
     restored.then(**parts["seen"]).then(None, None, None, js="() => { draft.restored() }")
     return {
         "form": form,

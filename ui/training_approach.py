@@ -8,7 +8,7 @@ from core.chat import profiles
 from core.models import models
 from core.runs import defaults
 from core.training.config import CHOICES
-from ui import model_choices
+from ui import buttons, model_choices
 from ui.errors import inform, show_errors
 from ui.text import Say
 
@@ -61,6 +61,8 @@ def build_profile(say: Say) -> dict:
         with gr.Row():
             save = gr.Button(say("profile.save"), variant="primary")
             delete = gr.Button(say("profile.delete"), size="sm")
+    buttons.needs(save, name, base_model)
+    buttons.needs(delete, saved)
     fields = [name, base_model, system_prompt, examples]
     save.click(partial(on_save, say), fields, saved, show_progress="hidden")
     saved.input(partial(on_open, say), saved, fields)

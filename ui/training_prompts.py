@@ -14,7 +14,7 @@ from core.errors import UserError
 from core.prompt_search import searches
 from core.runs import runs
 from core.training.config import TrainConfig
-from ui import templates, training_approach
+from ui import buttons, templates, training_approach
 from ui.errors import Refused, inform, show_errors
 from ui.text import Say
 
@@ -31,9 +31,10 @@ def build(say: Say, form: dict, profile: dict) -> tuple[list, list]:
         words = {"label": say("prompt_search.corpus"), "info": say("prompt_search.corpus.info")}
         corpus = gr.Dropdown([], elem_id=f"prompt-search-corpus-{say.lang}", **words)
         start = gr.Button(say("prompt_search.start"))
+        buttons.needs(start, corpus)
         listing = gr.Dropdown([], label=say("prompt_search.listing"), visible=False)
         with gr.Row():
-            buttons = {name: _button(say, name) for name in (*ASKED, "take", "undo")}
+            asks = {name: _button(say, name) for name in (*ASKED, "take", "undo")}
         status = gr.HTML(elem_id=f"prompt-search-{say.lang}")
     probe, before, timer = gr.State(""), gr.State([]), gr.Timer(TICK_SECONDS, active=False)
     quiet, watched = {"show_progress": "hidden"}, [listing, probe]
@@ -43,14 +44,14 @@ def build(say: Say, form: dict, profile: dict) -> tuple[list, list]:
     start.click(partial(on_start, say), inputs_kwargs=asked, outputs=watched, **quiet)
     timer.tick(look, listing, probe, **quiet)
     listing.change(look, listing, probe, **quiet)
-    drawn = [status, *(buttons[name] for name in ASKED), buttons["take"], timer]
+    drawn = [status, *(asks[name] for name in ASKED), asks["take"], timer]
     probe.change(partial(draw, say), probe, drawn, **quiet)
     for name in ASKED:
-        buttons[name].click(partial(on_ask, say, name), listing, watched, **quiet)
+        asks[name].click(partial(on_ask, say, name), listing, watched, **quiet)
     fields = profile["fields"]
-    filled = [*fields, profile["saved"], before, buttons["undo"]]
-    buttons["take"].click(partial(on_take, say), [listing, profile["saved"], *fields], filled, **quiet)
-    buttons["undo"].click(on_undo, before, filled, **quiet)
+    filled = [*fields, profile["saved"], before, asks["undo"]]
+    asks["take"].click(partial(on_take, say), [listing, profile["saved"], *fields], filled, **quiet)
+    asks["undo"].click(on_undo, before, filled, **quiet)
     return [form["corpus"], corpus, listing], [corpus, *watched]
 
 
@@ -105,8 +106,8 @@ def draw(say: Say, probe: str) -> list:
     state, active = seen["state"], seen["state"] in jobs.ACTIVE
     useful = {"pause": state == "running", "stop": state == "running", "delete": not active}
     useful |= {"resume": state in ("paused", "stopped", "failed", "lost"), "take": "best" in seen["ending"]}
-    buttons = [gr.Button(visible=useful[name]) for name in (*ASKED, "take")]
-    return [status(say, seen), *buttons, gr.Timer(active=active)]
+    useful_now = [gr.Button(visible=useful[name]) for name in (*ASKED, "take")]
+    return [status(say, seen), *useful_now, gr.Timer(active=active)]
 
 
 def status(say: Say, seen: dict) -> str:
