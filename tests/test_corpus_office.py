@@ -104,6 +104,55 @@ def test_a_word_document_keeps_headings_lists_tables_footnotes_and_text_boxes(tm
     assert said(card) == ["# Глава\n\nПервый [1]\n\n- раз\n- два\n\nА | Б\n1 | 2\n\nВрезка\n\nКонец\n\n[1] Сноска"]
 
 
+def test_the_lists_of_word_count_as_word_does(tmp_path):
+    def item(words, number, level=0):
+        settings = f'<w:numPr><w:ilvl w:val="{level}"/><w:numId w:val="{number}"/></w:numPr>'
+        return f"<w:p><w:pPr>{settings}</w:pPr><w:r><w:t>{words}</w:t></w:r></w:p>"
+
+    def styled(words, style):
+        return f'<w:p><w:pPr><w:pStyle w:val="{style}"/></w:pPr><w:r><w:t>{words}</w:t></w:r></w:p>'
+
+    between = styled("Между пунктами стоит абзац.", "Normal")
+    lists = [
+        item("раз", 1) + item("два", 1) + item("внутри", 1, 1) + between + item("три", 1) + item("снова", 1, 1),
+        between + item("с пяти", 2) + item("шесть", 2) + between + item("заново", 3) + between + item("дальше", 3),
+        between + styled("стилем", "Numbers") + between + styled("стилем ещё", "Numbers") + between + item("точка", 5),
+    ]
+    levels = "".join(
+        f'<w:lvl w:ilvl="{level}"><w:start w:val="1"/><w:numFmt w:val="decimal"/></w:lvl>' for level in range(2)
+    )
+    kinds = {
+        0: levels,
+        1: levels.replace('start w:val="1"', 'start w:val="5"'),
+        2: levels.replace("</w:lvl>", '<w:pStyle w:val="Numbers"/></w:lvl>', 1),
+        3: '<w:lvl w:ilvl="0"><w:numFmt w:val="bullet"/></w:lvl>',
+    }
+    anew = '<w:lvlOverride w:ilvl="0"><w:startOverride w:val="1"/></w:lvlOverride>'
+    numbers = {1: (0, ""), 2: (1, ""), 3: (1, anew), 4: (2, ""), 5: (3, "")}
+    numbering = "".join(
+        f'<w:abstractNum w:abstractNumId="{kind}">{text}</w:abstractNum>' for kind, text in kinds.items()
+    )
+    numbering += "".join(
+        f'<w:num w:numId="{number}"><w:abstractNumId w:val="{kind}"/>{more}</w:num>'
+        for number, (kind, more) in numbers.items()
+    )
+    style = '<w:style w:type="paragraph" w:styleId="Numbers"><w:name w:val="Numbers"/><w:pPr><w:numPr><w:numId w:val="4"/></w:numPr></w:pPr></w:style>'
+    rels = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    data = archive([
+        ("[Content_Types].xml", '<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types"/>'),
+        ("word/document.xml", f"<w:document {W}><w:body>{''.join(lists)}</w:body></w:document>"),
+        ("word/_rels/document.xml.rels", f'<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships"><Relationship Id="r2" Type="{rels}/numbering" Target="numbering.xml"/><Relationship Id="r3" Type="{rels}/styles" Target="styles.xml"/></Relationships>'),
+        ("word/numbering.xml", f"<w:numbering {W}>{numbering}</w:numbering>"),
+        ("word/styles.xml", f"<w:styles {W}>{style}</w:styles>"),
+    ])  # fmt: skip
+    (text,) = said(made(tmp_path, "a.docx", data))
+    shown = [line.strip() for line in text.splitlines() if line and "Между" not in line]
+    assert shown == [
+        "1. раз", "2. два", "1. внутри", "3. три", "1. снова", "5. с пяти", "6. шесть", "1. заново", "2. дальше",
+        "1. стилем", "2. стилем ещё", "- точка",
+    ]  # fmt: skip
+
+
 def test_an_odt_keeps_headings_lists_tables_and_footnotes(tmp_path):
     note = "<text:note><text:note-citation>1</text:note-citation><text:note-body><text:p>Сноска</text:p></text:note-body></text:note>"
     frame = "<draw:frame><draw:text-box><text:p>Врезка</text:p></draw:text-box></draw:frame>"

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from core.corpus import documents
-from core.corpus.formats import markup, office
+from core.corpus.formats import markup, office, word_lists
 from core.corpus.sources import Bad, Format, Record, Source
 
 WORD = "word/document.xml"
@@ -32,9 +32,10 @@ def read(source: Source) -> Iterator[Record | Bad]:
     with source.on_disk() as path, zipfile.ZipFile(path) as archive:
         office.check(archive)
         try:
-            with _with_formulas(archive, path) as file:
+            with _prepared(archive, path) as file:
                 no_image = mammoth.images.img_element(lambda image: {})
                 page = mammoth.convert_to_html(file, convert_image=no_image, style_map=STYLES).value
+                page = word_lists.begun(page)
         except Exception:  # a damaged one gives what its paragraphs have
             page = _paragraphs(office.part(archive, WORD).decode("utf-8", errors="replace"))
     # A footnote's number in the text, and the arrow that leads back to it.
@@ -55,13 +56,15 @@ def _paragraphs(xml: str) -> str:
     return "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph.strip())
 
 
-def _with_formulas(archive: zipfile.ZipFile, path: Path) -> BinaryIO:
-    """The document, its formulas as words: the library would leave them out."""
-    xml = office.part(archive, WORD).decode("utf-8", errors="replace")
-    if not FORMULA.search(xml):
+def _prepared(archive: zipfile.ZipFile, path: Path) -> BinaryIO:
+    """The document, its formulas as words and the items of its lists numbered: the library would leave both out."""
+    before = office.part(archive, WORD).decode("utf-8", errors="replace")
+    xml = word_lists.numbered(before, archive)
+    if FORMULA.search(xml):
+        xml = re.sub(r"</?m:oMathPara(?:\s[^>]*)?>", "", xml)
+        xml = FORMULA.sub(lambda found: f'<w:r><w:t xml:space="preserve">{escape(_formula(found[0]))}</w:t></w:r>', xml)
+    if xml == before:
         return path.open("rb")
-    xml = re.sub(r"</?m:oMathPara(?:\s[^>]*)?>", "", xml)
-    xml = FORMULA.sub(lambda found: f'<w:r><w:t xml:space="preserve">{escape(_formula(found[0]))}</w:t></w:r>', xml)
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w") as changed:
         for member in archive.namelist():
