@@ -122,6 +122,7 @@ def imported(path: Path) -> list[str]:
 
 
 SHARED = (
+    "buttons",
     "text",
     "cards",
     "plots",
