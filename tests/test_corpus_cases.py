@@ -168,7 +168,7 @@ def test_debian_manuals_and_help_are_read_without_a_false_repair():
         card = corpus.create([Path(folder)], "help")
         assert card["rows"] > 700
         assert (card["repairs"], set(card["reasons"]) <= {"link", "empty_text"}) == ({}, True)
-        assert card["reasons"].get("empty_text", 0) < 10  # pages that hold a picture or a film alone
+        assert card["reasons"].get("empty_text", 0) < 13  # pages that hold a picture, a film or a heading alone
 
 
 MANUALS = {
