@@ -93,13 +93,6 @@ def turns_of(history: dict) -> list[dict]:
     return history["branches"][history["current"]]
 
 
-def with_turns(history: dict, turns: list[dict]) -> dict:
-    """The history with other turns in its current branch."""
-    branches = list(history["branches"])
-    branches[history["current"]] = turns
-    return {**history, "branches": branches}
-
-
 def with_branch(history: dict, turns: list[dict]) -> dict:
     """The history with one more branch, which becomes the current one."""
     return {**history, "branches": [*history["branches"], turns], "current": len(history["branches"])}
@@ -113,14 +106,14 @@ def empty(history: dict) -> dict:
 def with_prompt(history: dict, turns: list[dict], prompt: str) -> dict:
     """The history with a prompt after these turns: in a branch of its own unless it continues the current one."""
     current, turns = turns_of(history), [*turns, {"prompt": prompt, "replies": {}}]
-    add = with_turns if turns[: len(current)] == current else with_branch
+    add = chats.with_turns if turns[: len(current)] == current else with_branch
     return {"id": chats.new_id(), **add(history, turns)}
 
 
 def with_replies(history: dict, replies: dict[str, dict], who: dict[str, str] | None = None) -> dict:
     """The history with these replies to its last prompt."""
     *before, last = turns_of(history)
-    return with_turns(history, [*before, {**last, "replies": replies} | ({"who": who} if who else {})])
+    return chats.with_turns(history, [*before, {**last, "replies": replies} | ({"who": who} if who else {})])
 
 
 def keep(say: Say, history: dict, *, begins: bool = False, **about) -> None:

@@ -118,7 +118,7 @@ def stopped(history: dict) -> dict:
         column: {**reply, "finish_reason": reply["finish_reason"] or "stopped"}
         for column, reply in turns[-1]["replies"].items()
     }
-    return _with_current(history, [*turns[:-1], {**turns[-1], "replies": replies}])
+    return with_turns(history, [*turns[:-1], {**turns[-1], "replies": replies}])
 
 
 def without_unanswered(history: dict) -> tuple[dict, str]:
@@ -126,10 +126,11 @@ def without_unanswered(history: dict) -> tuple[dict, str]:
     turns = history["branches"][history["current"]]
     if not turns or turns[-1]["replies"]:
         return history, ""
-    return _with_current(history, turns[:-1]), turns[-1]["prompt"]
+    return with_turns(history, turns[:-1]), turns[-1]["prompt"]
 
 
-def _with_current(history: dict, turns: list[dict]) -> dict:
+def with_turns(history: dict, turns: list[dict]) -> dict:
+    """The history with other turns in its current branch."""
     branches = list(history["branches"])
     branches[history["current"]] = turns
     return {**history, "branches": branches}
