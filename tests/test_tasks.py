@@ -30,6 +30,14 @@ def server(home):
     server.kill()
 
 
+def at_the_runs(browser, server, say: Say):  # noqa: F811
+    page = browser.new_context(locale="en-US", viewport=DESK).new_page()
+    page.set_default_timeout(60_000)
+    page.goto(server.address)
+    to_tab(page, say, "runs")
+    return page
+
+
 def over(done: dict[str, tuple[int, float]], more: int = 0) -> dict[str, int]:
     """The tasks that took more clicks than they may."""
     return {name: clicks for name, (clicks, _) in done.items() if clicks > tasks.TASKS[name][0] + more}
@@ -50,10 +58,7 @@ def test_the_road_to_a_plan_is_gone_by_keyboard_alone(browser, server):  # noqa:
 def test_a_list_that_is_refilled_keeps_what_was_typed_and_marked(browser, server):  # noqa: F811
     """gradio shows all of it again, and marks whatever stands at the marked place by then, or nothing."""
     say = Say("en")
-    page = browser.new_context(locale="en-US", viewport=DESK).new_page()
-    page.set_default_timeout(60_000)
-    page.goto(server.address)
-    to_tab(page, say, "runs")
+    page = at_the_runs(browser, server, say)
     who = tasks.Newcomer(page, say)
     who.fold("compare.title")
     older = next(id for id in runs.listed() if runs.label(id)["name"] == "lamp 1")
@@ -88,10 +93,7 @@ def test_a_list_that_is_refilled_keeps_what_was_typed_and_marked(browser, server
 def test_what_is_typed_for_a_run_is_never_kept_with_the_texts_of_another(browser, server):  # noqa: F811
     """Its fields are off until they are the run's; what is typed after Save stays when the answer comes."""
     say = Say("en")
-    page = browser.new_context(locale="en-US", viewport=DESK).new_page()
-    page.set_default_timeout(60_000)
-    page.goto(server.address)
-    to_tab(page, say, "runs")
+    page = at_the_runs(browser, server, say)
     who, held = tasks.Newcomer(page, say), []
     who.choose(who.field("runs.pick"), "lamp 1")
     name, note = who.field("runs.name"), who.field("runs.note")
