@@ -102,6 +102,13 @@ def test_notes_whose_font_has_small_digits_are_notes():
     assert (texts[1], found) == ("the sea⁴ and below the rocks [18], long.", ["[18] The eighteenth."])
 
 
+@pytest.mark.parametrize("line", ["Then 6.2 of them went down.", "It was 1,2 metres.", "### 6. 2 The oil"])
+def test_a_part_of_a_number_or_of_a_heading_refers_to_no_note(line):
+    page = [pdf_lines.Line(line, size=10), pdf_lines.Line("It was kept below.", size=10)]
+    notes = [pdf_lines.Line("2Смотрите ниже.", size=8)]
+    assert pdf_notes.with_notes([*page, *notes], 10, goes_on=True)[0][0] == line
+
+
 def test_the_notes_of_a_page_stand_before_a_heading_that_begins_the_next_one():
     pages = [
         ["The keeper climbed the stairs [1] at dusk and lit the lamp."],

@@ -58,8 +58,11 @@ def _number(mark: re.Match) -> str:
 def _referred(lines: list[str], number: str) -> list[str]:
     """The lines with a mark around the reference to a note: in small digits, else the only one of its digits alone."""
     digits = "".join(f"[{digit}{_SIGNS[int(digit)]}]" for digit in number)
-    form = re.compile(rf"(?<=[^\W\d_]|[)»”\".,;:!?]) ?({digits})(?![\w{_SIGNS}])")
-    found = [(at, of) for at, line in enumerate(lines) if not line.startswith(CODE) for of in form.finditer(line)]
+    # Behind a digit and a point it is a part of a number: 6.2.
+    form = re.compile(rf"(?<=[^\W\d_]|[)»”\".,;:!?])(?<!\d[.,:]) ?({digits})(?![\w{_SIGNS}])")
+    found = [
+        (at, of) for at, line in enumerate(lines) if not line.startswith((CODE, "#")) for of in form.finditer(line)
+    ]
     small = [(at, of) for at, of in found if not of[1].isascii()]
     for at, of in reversed(small or found[: len(found) == 1]):
         lines[at] = f"{lines[at][: of.start(1)]}{REFERENCE}{number}{REFERENCE_END}{lines[at][of.end() :]}"
