@@ -42,8 +42,10 @@ _HERE = rf"{_either('here_is')}\s(?:[^.!?:,\n]{{0,60}}?\b)?{_either('products')}
 _ANEW = r"(?=[ \t]*\n|\s*$|[ \t]+[«\"“„—–-]?\s*(?-i:[A-ZА-ЯЁ0-9]))"  # where the answer itself begins
 _BEFORE = [
     _compiled(rf"^{_MARK}{_CONSENT}{{0,2}}{_HERE}:{_MARK}?{_ANEW}"),
-    _compiled(rf"^{_MARK}{_CONSENT}{{1,2}}(?:{_HERE}[.!:]?)?{_MARK}?(?=\n\s*\n)"),
-    _compiled(rf"^{_MARK}(?:{WORDS['labels']})[*_]*:[*_]*[ \t]*(?=\n)"),
+    _compiled(rf"^{_MARK}{_CONSENT}{{1,3}}(?:{_HERE}[.!:]?)?{_MARK}?(?=\n\s*\n)"),
+    _compiled(rf"^{_MARK}(?:{WORDS['thinks_aloud']})[^\n]*(?=\n\s*\n)"),
+    _compiled(rf"^\[(?:{WORDS['labels']})\][ \t]*(?=\n)"),
+    _compiled(rf"^{_MARK}(?:{WORDS['labels']})(?: \([^()\n]{{1,40}}\))?[*_]*:[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^#{{1,6}}[ \t]*(?:{WORDS['labels']}|{_either('products')})[*_]*[ \t]*(?=\n)"),
     _compiled(rf"^[*_]*(?:{WORDS['assistant_speaks']})[*_]*\s*:[*_]*(?=\s)"),
     _compiled(rf"^(\*{{2,3}}|__)(?:{WORDS['labels']}):?\1:?[ \t]*(?=\n)"),
@@ -60,7 +62,7 @@ _ANNOUNCED = _compiled(  # a short line of its own before the answer, about the 
 )
 _CLOSED = _compiled(rf"\n(?:[\s*_-]*\n|(?=[\[<]))[*_(]*(?:{_either('closes')})[*_)]*[\s{_SYMBOLS}]*$")
 _TAG = _compiled(rf"^<({WORDS['lone_tags']})>|</({WORDS['lone_tags']})>$")
-_AFTER = _compiled(rf"(?:^|\n)[^\w\n(«\"“—–-]*(?:{_either('postambles')}[*_)\s]*)+$")
+_AFTER = _compiled(rf"(?:^|\n)(?:[^\w\n(«\"“—–-]|_)*(?:{_either('postambles')}[*_)\s]*)+$")
 _AFTER_INLINE = _compiled(
     rf"(?<=[.!?…»])[ \t]+(?:{WORDS['postambles']['en'][0]}|{WORDS['postambles']['ru'][0]}|{WORDS['inline_offers']})$"
 )
@@ -70,6 +72,7 @@ _WRAPPED = _compiled(rf"^<({WORDS['wrappers']})>(.*)</\1>$", re.DOTALL)
 _KEY = _compiled(WORDS["wrappers"])
 _QUOTED = [re.compile(f"^{start}([^{start}{end}]+){end}$") for start, end in ("«»", "“”", '""', "„“", "„”")]
 _BOLD = re.compile(r"^(\*{1,3}|_{1,2})(?![\s*_])((?:(?!\1).)+)\1$", re.DOTALL)
+_BOXED = re.compile(r"^\\boxed\{(.*)\}$", re.DOTALL)
 _QUOTE = re.compile(r"^>[ \t]?", re.MULTILINE)
 _PLACEHOLDER = _compiled(WORDS["placeholders"])
 _TROUBLE = _compiled(
@@ -85,6 +88,7 @@ _TASK_WORD, _UNABLE_WORD, _OPENS, _CANNOT = (
 )
 _TOKEN = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _SHORT_REFUSAL = _compiled(rf"^[*_\s]*{_either('refusal_short')}")
+_ALOUD = _compiled(rf"^{_MARK}(?:{WORDS['thinks_aloud']})")
 _SIGNAL, _ALWAYS = _compiled(WORDS["refusal_signals"]), _compiled(rf"^[*_\s]*(?:{WORDS['refusal_always']})")
 
 
@@ -110,6 +114,11 @@ def without_thinking(text: str) -> tuple[str, bool]:
 def _ends_all(mark: re.Match, text: str) -> bool:
     """Whether a mark that may end thinking is the end of the turn: nothing stands behind it."""
     return bool(_TURN_END.fullmatch(mark[0])) and not text[mark.end() :].strip()
+
+
+def thinks_aloud(text: str) -> bool:
+    """Whether a text speaks of the user who asked, as thinking does that no tag marks."""
+    return bool(_ALOUD.match(text))
 
 
 def seen(text: str) -> str:
@@ -196,8 +205,8 @@ def _made_of(text: str, words: re.Pattern) -> bool:
 
 def _unwrapped(text: str) -> str:
     """A text without the tags, quotes, bold type or JSON around all of it."""
-    if wrapped := _WRAPPED.match(text) or _BOLD.match(text):
-        return wrapped[2].strip()
+    if wrapped := _WRAPPED.match(text) or _BOLD.match(text) or _BOXED.match(text):
+        return wrapped[wrapped.lastindex].strip()
     if text[:1] == ">" and all(line[:1] == ">" for line in text.split("\n") if line.strip()):
         return _QUOTE.sub("", text).strip()
     if quoted := next(filter(None, (one.match(text) for one in _QUOTED)), None):

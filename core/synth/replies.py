@@ -79,6 +79,7 @@ def checked(reply: Reply, prompt: str, lang: str) -> tuple[str, str]:
     reasons = {
         "marks": lambda: marked,
         "empty": lambda: not text,
+        "thinking": lambda: cleaning.thinks_aloud(text),
         "refusal": lambda: cleaning.is_refusal(text),
         "copy": lambda: is_copy(text, prompt),
         "placeholder": lambda: cleaning.has_placeholder(text),
