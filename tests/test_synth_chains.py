@@ -533,6 +533,12 @@ def test_only_what_was_taken_over_is_taken_for_it(text, other, lang, order, faul
     assert [reason for reason, _ in chain_checks.found(text, chain_checks.Given(lang, set(), checks))] == faults
 
 
+def test_a_line_keeps_its_end_behind_a_tag_and_a_tag_alone_takes_its_line():
+    source = "Who: {{ who }}.{% if far % 2 %} Then: noon.{% endif %}\n{% if far %}\nA cup.\n{% endif %}\nEnd."
+    assert chain_templates.text(source, {"who": "a baker", "far": 1}) == "Who: a baker. Then: noon.\nA cup.\nEnd."
+    assert chain_templates.text(source, {"who": "a baker", "far": 0}) == "Who: a baker.\nEnd."
+
+
 def test_a_phrase_is_masked_where_it_stands_whole():
     said = "At your place they say the rain walks. They walk; the place is wet, I say."
     assert lemmas.masked(said, ["you say at your place", "walk it off", "wet"], "en") == said.replace("wet", "…")

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import jinja2
 from jinja2 import meta, nodes
@@ -22,6 +23,8 @@ METHODS = {
     list: {"count", "index"},
     tuple: {"count", "index"},
 }
+# The end of a line that a tag does not have to itself; trim_blocks would take its line break.
+_LINE_ENDS = re.compile(r"^(?![ \t]*\{%(?:(?!%\}).)*%\}$)(.*[^+-])%\}$", re.MULTILINE)
 _LOADING = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Block)
 _GROWING = (nodes.Macro, nodes.CallBlock, nodes.Assign, nodes.AssignBlock, nodes.With, nodes.Concat)
 
@@ -191,7 +194,7 @@ def value(expression: str, values: dict):
 
 @functools.lru_cache(1000)
 def _compiled(source: str) -> jinja2.Template:
-    return _environment().from_string(source)
+    return _environment().from_string(_LINE_ENDS.sub(r"\1+%}", source))
 
 
 @functools.lru_cache(1000)
