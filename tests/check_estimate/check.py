@@ -167,8 +167,9 @@ def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: 
             row = measurements.understand(raw, number)
             rows_memory = predicted(row) if not row.why_no_memory else 0
         except (LeftOut, UserError) as reason:
-            for report in (instant, time, traced):
-                report.leave_out(reason)
+            no_memory, no_time = measurements.silences(raw)
+            for report, silence in ((instant, no_memory), (time, no_time), (traced, no_memory)):
+                report.leave_out(reason if isinstance(reason, Unanswerable) or not silence else silence)
             continue
         understood.append(row)
         if row.ran and row.budget:

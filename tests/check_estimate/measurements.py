@@ -86,7 +86,7 @@ def understand(raw: dict, number: int = 0) -> Row:
         LeftOut: with the reason.
     """
     _check_answerable(raw)
-    if number_of(raw, "n_gpus", 1) != 1 or re.match(r"\s*([2-9]|\d\d)\s*[x×*]\s*\D", raw.get("gpu", "").lower()):
+    if _has_several_cards(raw):
         raise LeftOut("several GPUs")
     stack = _stack(raw)
     method = cells.method_of(raw)
@@ -112,6 +112,19 @@ def understand(raw: dict, number: int = 0) -> Row:
     source = raw.get("source", "") or "(no source)"
     rest = kind, measured, reserved, speed, card, why_no_memory, why_no_time, ran, _budget(raw, card, measured)
     return Row(number, source, raw["model"], shape, setup, stack, *rest)
+
+
+def _has_several_cards(raw: dict) -> bool:
+    if "all runs are single-gpu" in raw.get("note", "").lower():
+        return False
+    return number_of(raw, "n_gpus", 1) != 1 or bool(
+        re.match(r"\s*([2-9]|\d\d)\s*[x×*]\s*\D", raw.get("gpu", "").lower())
+    )
+
+
+def silences(raw: dict) -> tuple[LeftOut | None, LeftOut | None]:
+    """Why a row has no memory, and why it has no time, to compare with; None where it has."""
+    return _memory(raw)[2], _speed(raw)[1]
 
 
 def _budget(raw: dict, card: cards.Card | None, measured: float) -> float:
@@ -147,7 +160,7 @@ def _check_answerable(raw: dict) -> None:
         whole_of(raw, field)
     if not raw.get("grad_checkpointing"):
         raise Unanswerable("grad_checkpointing is not given")
-    why_no_memory, why_no_time = _memory(raw)[2], _speed(raw)[1]
+    why_no_memory, why_no_time = silences(raw)
     if why_no_memory and why_no_time and not cells.ran_of(raw.get("fits", "")):
         raise why_no_memory
 
