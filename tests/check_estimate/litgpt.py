@@ -40,8 +40,22 @@ class Product(Linear):
         super().__init__(setup, ends, adapted, [])
 
     def base(self, tape: Tape, x: Tensor) -> Tensor:
+        if not self.packed:
+            return self._base(tape, x)
+        self._unpack(tape)
+
+        def rule(g, _):
+            self._unpack(tape)
+            return (g,)
+
         out = self._base(tape, x)
-        return unary(tape, x, out, (x,), enters=False) if self.packed else out
+        return tape.track(out, (out,), (x,), rule) if tape.wants(x) else out
+
+    def _unpack(self, tape: Tape) -> None:
+        """Lightning packs what it turned into fp16: unpacked it is that again, and a copy of it is bf16."""
+        inner, outer = self.ends
+        both = tape.scratch(2 * inner * outer), tape.scratch(2 * inner * outer)
+        del both
 
     def __call__(self, tape: Tape, x: Tensor) -> Tensor:
         out = self.base(tape, x)
@@ -147,7 +161,7 @@ def norm(tape: Tape, x: Tensor, shape: ModelShape) -> Tensor:
     return cast(tape, unary(tape, wide, tape.new(wide.numel, SINGLE), (wide,), enters=False), before)
 
 
-def check(shape: ModelShape, setup: Setup, measured: float) -> None:
+def check(shape: ModelShape, setup: Setup, measured: float, *, longest_first: bool) -> None:
     """Leave out what this does not follow.
 
     Raises:
@@ -157,8 +171,9 @@ def check(shape: ModelShape, setup: Setup, measured: float) -> None:
         raise Unanswerable("less memory than the weights, gradients and optimizer states that it names")
     if setup.method == "full":
         raise LeftOut("litgpt's full training is not modelled")
-    if setup.method == "qlora":
-        raise LeftOut("litgpt's step in 4 bit keeps more than its code says")
+    if setup.method == "qlora" and not longest_first:
+        # Its loop holds the logits before until there are new ones, and by them all inputs of products in 4 bit.
+        raise Unanswerable("the length of the batch before the longest one is not published")
     if setup.autocast or setup.gradient_checkpointing or shape.softcap:
         raise LeftOut("litgpt's autocast, checkpoints and capped logits are not modelled")
 
@@ -176,7 +191,7 @@ def allocated(shape: ModelShape, setup: Setup) -> float:
     tape.backward(loss)
     del logits
     trained = shape.lora_parameters(setup.lora_rank, targets(setup, shape))
-    linear = shape.linear_parameters
+    linear = shape.linear_parameters + shape.embedding
     packed = NF4[setup.double_quant] if setup.method == "qlora" else 2
     resident = linear * packed + (shape.parameters - linear) * 2
     return resident + trained * (2 + 2 + 4) + tape.meter.peak + CUBLAS
@@ -184,12 +199,12 @@ def allocated(shape: ModelShape, setup: Setup) -> float:
 
 def _loss(tape: Tape, hidden: Tensor, shape: ModelShape, setup: Setup) -> tuple[Tensor, list[Tensor]]:
     """The loss, and the logits, which the loop's own name holds until the backward pass is over."""
-    head, all_logits, losses = Weight(shape.embedding, 2, False), [], []
+    head, all_logits, losses = Product(setup, (shape.hidden, shape.vocabulary), False), [], []
     left = setup.tokens
     while left > 0:
         rows = min(CHUNK * setup.sequences, left)
         part = unary(tape, hidden, Tensor(rows * shape.hidden, hidden.width, hidden.storage), enters=False)
-        logits = cast(tape, matmul(tape, part, head, shape.hidden, shape.vocabulary), SINGLE)
+        logits = cast(tape, head.base(tape, part), SINGLE)
         losses.append(cross_entropy(tape, logits))
         all_logits.append(logits)
         del part, logits

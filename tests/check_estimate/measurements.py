@@ -95,7 +95,8 @@ def understand(raw: dict, number: int = 0) -> Row:
     setup = Setup(**_sizes(raw, method, stack) | _path(raw, method, stack) | _targets(raw, method, shape))
     kind, measured, why_no_memory = _memory(raw)
     if stack == "litgpt":
-        litgpt.check(shape, setup, measured)
+        longest_first = "longest alpaca sample" in raw.get("note", "").lower()
+        litgpt.check(shape, setup, measured, longest_first=longest_first)
     speed, why_no_time = _speed(raw, setup)
     try:
         card = cards.card(raw.get("gpu", "").replace("A800", "A100"))
