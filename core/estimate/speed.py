@@ -17,7 +17,7 @@ MATMUL = 0.97  # of the best measured square product: a model's products are nar
 # The same against the data sheet of fp32 without TF32, where no measurement is at hand: cards clock lower than it says.
 SINGLE_MATMUL = 0.55
 # Of the data sheet's bandwidth. What reads whole tensors in order, as a copy and AdamW do, reaches COPY; kernels that
-# cast, broadcast, slice or add up rows, which most of a layer's are, reach less: runs on a T4 and on an A100 say 0.60
+# cast, broadcast, slice or add up rows, which most of a layer's are, reach less: runs on a T4 and on an A100 say 0.61
 # to 0.68, whichever of their sources is left out.
 COPY, MEMORY = 0.8, 0.65
 # The same for bitsandbytes' dequantisation: 0.48 made it 1.36 to 2.07 times as fast on an A100 (its pull request 1747).
