@@ -93,10 +93,29 @@ def test_every_layer_costs_the_same_time_and_accumulation_repeats_the_step():
     assert eight.tokens_per_second == pytest.approx(8 * 512 / eight.step_seconds)
 
 
-def test_the_optimizer_moves_seven_numbers_of_four_bytes_for_each_trained_weight():
-    found = speed.pace(SHAPE, SETUP, CARD)
-    trained = estimate(SHAPE, SETUP).trainable
-    assert found.optimizer_seconds == pytest.approx(28 * trained / (speed.MEMORY * CARD.bandwidth))
+@pytest.mark.parametrize(
+    ("fields", "bytes_moved"),
+    [
+        ({}, (20 + 3) * 4),  # torch's default goes over lists of tensors, operation by operation
+        ({"optim": "adamw_torch_fused"}, (7 + 3) * 4),
+        ({"method": "full", "autocast": False, "optim": "adamw_torch_fused"}, (7 + 3) * 2),
+        ({"method": "full", "autocast": False}, (20 + 3) * 2),
+    ],
+)
+def test_the_optimizer_moves_a_trained_number_as_often_as_its_kernels_do(fields, bytes_moved):
+    setup = SETUP.changed(**fields)
+    trained = estimate(SHAPE, setup).trainable
+    found = speed.pace(SHAPE, setup, CARD)
+    assert found.optimizer_seconds == pytest.approx(bytes_moved * trained / (speed.COPY * CARD.bandwidth))
+
+
+def test_in_fp32_the_products_of_attention_take_more_of_its_time_but_never_less_than_all():
+    for kernel, share in speed.ATTENTION.items():
+        work = (1e12, 4, 0, kernel, 1, False)
+        plain = (1e12, 4, 0, "", 1, False)
+        setup = SETUP.changed(max_length=10**9)  # long enough for FlashAttention at its best
+        (attends, *_), (multiplies, *_) = (speed.cost((each,), setup, CARD) for each in (work, plain))
+        assert multiplies / attends == pytest.approx(min(1, share * speed.IN_SINGLE)), kernel
 
 
 def test_half_the_batch_is_made_up_for_by_accumulation():

@@ -65,7 +65,7 @@ def _prompt_time(answer: Answer) -> list[Line]:
     rate = f"{card.matmul_tflops:,.4g} TFLOP/s × {speed.MATMUL:g}"
     read = f"2 × {reply.active(answer.shape):,} × {tokens:,} / ({rate})"
     if pace.device_seconds == pace.launch_seconds:
-        read = f"{reply.KERNELS} × {answer.shape.layers} × {pace.launch * 1e6:.0f} µs"
+        read = f"{reply.KERNELS} × {answer.shape.layers} × {pace.launch * 1e6:.3g} µs"
     written = f"{pace.device_seconds:.4g} s + {reply.REPLY} / {pace.tokens_per_second:,.4g} s"
     source = "rate" if card.measured else "rate_sheet"
     return [Line("reading", pace.device_seconds, read, source), Line("reply", pace.step_seconds, written, "reply")]
@@ -182,7 +182,7 @@ def _time(answer: Answer) -> list[Line]:
     corrected = f" × {learned:.3g}" if learned != 1 else ""
     return [
         Line("device", pace.device_seconds, kernels, "rate" if card.measured else "rate_sheet"),
-        Line("launch", pace.launch_seconds, f"{launches:,} × {pace.launch * 1e6:.0f} µs", "launch"),
+        Line("launch", pace.launch_seconds, f"{launches:,} × {pace.launch * 1e6:.3g} µs", "launch"),
         Line("rate", pace.tokens_per_second, rate, "fed" if pace.fed else "step"),
         Line("epoch", answer.epoch_seconds, f"{answer.tokens:,} / {pace.tokens_per_second:,.1f}{corrected} s", "time"),
         *_reference(answer),

@@ -79,4 +79,4 @@ def _seconds(shape: ModelShape, setup: Setup, card: Card) -> tuple[float, float,
     launches = KERNELS * shape.layers * speed.launch_seconds(card)
     read = max(2 * active(shape) * setup.prompt_tokens / products, launches)
     moved = active(shape) * setup.half + setup.prompt_tokens * token_bytes(shape, setup)
-    return read, max(moved / (card.bandwidth * speed.MEMORY), launches), launches
+    return read, max(moved / (card.bandwidth * speed.COPY), launches), launches

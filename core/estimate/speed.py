@@ -8,28 +8,37 @@ processor runs its kernels itself: there, launching and computing add up.
 from dataclasses import dataclass
 
 from core.estimate.cards import Card
-from core.estimate.memory import trainable
+from core.estimate.memory import copies, trainable
 from core.estimate.setup import Setup, for_method, targets
 from core.estimate.shape import ModelShape
 from core.estimate.step import walk
 
-MATMUL = 0.9  # of the best measured square product: a model's products are narrower
-SINGLE_MATMUL = 0.7  # the same against the data sheet of fp32 without TF32, where no measurement is at hand
-MEMORY = 0.8  # of the data sheet's bandwidth, as copy kernels reach
+MATMUL = 0.97  # of the best measured square product: a model's products are narrower
+# The same against the data sheet of fp32 without TF32, where no measurement is at hand: cards clock lower than it says.
+SINGLE_MATMUL = 0.55
+# Of the data sheet's bandwidth. What reads whole tensors in order, as a copy and AdamW do, reaches COPY; kernels that
+# cast, broadcast, slice or add up rows, which most of a layer's are, reach less: runs on a T4 and on an A100 say 0.61
+# to 0.68, whichever of their sources is left out.
+COPY, MEMORY = 0.8, 0.65
 # The same for bitsandbytes' dequantisation: 0.48 made it 1.36 to 2.07 times as fast on an A100 (its pull request 1747).
 UNPACKING, OLD_UNPACKING = 0.45, 0.26
 # Of the matmul rate in the attention kernels, forward and backward: arXiv:2307.08691, figures 4 to 6 (FlashAttention 2
 # and the kernel of xformers, which is torch's memory-efficient one). Short sequences have too few tiles to fill a card:
 # FlashAttention is at half of its best where they are HALF_SPEED long.
-ATTENTION = {"flash": 0.8, "memory_efficient": 0.3, "scores": 0.5}
+ATTENTION = {"flash": 0.75, "memory_efficient": 0.3, "scores": 0.5}
+IN_SINGLE = 1.6  # times that in fp32, at most all: products without tensor cores leave less of the time to all else
 HALF_SPEED = {"flash": 450}
+# How often AdamW reads or writes a trained number: in one kernel weight, gradient and two states, and three of them
+# again; over lists of tensors (foreach) decay 2, lerp 3, mul 2, addcmul 3, sqrt 2, div 2, add 2, addcdiv 4.
+FUSED_PASSES, FOREACH_PASSES = 7, 20
+CLIPPING_PASSES = 3  # the gradients' norm, and their product with a number
 UPDATE = 40e-6  # seconds of AdamW on a processor for a tensor besides its bytes: ten operations, no modules; measured
 PIPELINE = 3e6  # tokens a second that packing.collate() makes into batches on one core, measured
-LAUNCH = 17e-6  # seconds of Python and dispatch for a kernel, through transformers and peft modules
+LAUNCH = 18.6e-6  # seconds of Python and dispatch for a kernel, through transformers and peft modules
 # Cards before Ampere stand in hosts of their time, or are rented with two threads of one core at 2 GHz (T4 in Colab and
 # Kaggle): Python runs there at about half the pace of the hosts of an A100.
 OLD_HOST = 2.0
-SPREAD = 1.3  # how far below and above the estimate a real run may lie: nine in ten published rows
+SPREAD = 1.3  # how far below and above the estimate a real run may lie; of nine in ten published rows half of it
 
 
 @dataclass(frozen=True)
@@ -57,13 +66,11 @@ def pace(shape: ModelShape, setup: Setup, card: Card) -> Pace:
     micro = device + launch if card.kind == "cpu" else (device**3 + launch**3) ** (1 / 3)
     fed = setup.tokens / PIPELINE > micro
     micro = max(micro, setup.tokens / PIPELINE) * (1 + mismatched_share(setup))
-    trained = trainable(shape, setup)
-    # AdamW reads weight, gradient and two states, and writes three of them.
-    optimizer = 7 * 4 * trained / (MEMORY * card.bandwidth)
+    optimizer = _passes(setup) * _trained_bytes(shape, setup) / (COPY * card.bandwidth)
     if card.kind == "cpu":  # tensor by tensor; a card takes all at once
         optimizer += UPDATE * _tensors(shape, setup)
     if setup.optim.startswith("paged"):
-        optimizer += 2 * 2 * trained / 20e9  # states over PCIe
+        optimizer += 2 * 2 * trainable(shape, setup) / 20e9  # states over PCIe
     steps = setup.gradient_accumulation_steps
     seconds = steps * micro + optimizer
     return Pace(seconds, steps * setup.tokens / seconds, flops, device, launch, optimizer, launch_seconds(card), fed)
@@ -104,8 +111,8 @@ def cost(kernels: tuple, setup: Setup, card: Card) -> tuple[float, float, float]
     for flops, width, moved, attends, launches, unpacks in kernels:
         seconds = moved / (bandwidth * (unpacking if unpacks else MEMORY))
         if flops:
-            rate = single if width == 4 or slow_bf16 else half
-            rate *= ATTENTION.get(attends, 1)
+            in_single = width == 4 or slow_bf16
+            rate = (single if in_single else half) * min(1, ATTENTION.get(attends, 1) * (IN_SINGLE if in_single else 1))
             if attends in HALF_SPEED:
                 rate *= setup.max_length / (setup.max_length + HALF_SPEED[attends])
             seconds = max(seconds, flops / rate)
@@ -113,6 +120,18 @@ def cost(kernels: tuple, setup: Setup, card: Card) -> tuple[float, float, float]
         device += seconds
         launch += launches * launch_seconds(card)
     return device, launch, total
+
+
+def _passes(setup: Setup) -> int:
+    return CLIPPING_PASSES + (FOREACH_PASSES if setup.foreach else FUSED_PASSES)
+
+
+def _trained_bytes(shape: ModelShape, setup: Setup) -> int:
+    """Bytes of the trained numbers, as wide as they are."""
+    if not setup.adapts:
+        return trainable(shape, setup) * setup.weight_width
+    saved = copies(shape, setup)
+    return (trainable(shape, setup) - saved) * setup.adapter_width + saved * setup.saved_width
 
 
 def _tensors(shape: ModelShape, setup: Setup) -> int:

@@ -1,6 +1,7 @@
 """The cells of a table of measurements, however they are spelt: numbers, units, methods, kernels, layers.
 
-Whatever is not understood leaves its row out, with the reason: a guess would be counted as an error of the estimate.
+Whatever is not understood leaves its row out, with the reason: a guess would be counted as an error of the estimate. It
+is the row's fault (Unanswerable) or the calculator's.
 """
 
 import re
@@ -14,7 +15,11 @@ _YES, _NO = ("true", "1", "1.0", "yes", "y", "on", "enabled"), ("false", "0", "0
 
 
 class LeftOut(Exception):
-    """Why a row is not used."""
+    """Why a row is not used: what it was run with is not modelled."""
+
+
+class Unanswerable(LeftOut):
+    """Why no calculator could answer a row: it is no measurement of a step, or does not say what its figure depends on."""
 
 
 def number_of(raw: dict, field: str, default: float | None = None) -> float:
@@ -28,7 +33,7 @@ def number_of(raw: dict, field: str, default: float | None = None) -> float:
     value = float(found[1].replace(",", ".")) * _LARGE[found[2]] if found else None
     if value is None or not 0 < value < 1e15:
         if default is None or text:
-            raise LeftOut(f"{field} is not given" if not text else f'{field} is "{text}"')
+            raise Unanswerable(f"{field} is not given" if not text else f'{field} is "{text}"')
         return default
     return value
 
@@ -37,7 +42,7 @@ def whole_of(raw: dict, field: str, default: int | None = None) -> int:
     """The same, for what can only be a whole number."""
     value = number_of(raw, field, default)
     if value != int(value):
-        raise LeftOut(f'{field} is "{raw.get(field)}"')
+        raise Unanswerable(f'{field} is "{raw.get(field)}"')
     return int(value)
 
 
@@ -48,7 +53,9 @@ def truth_of(raw: dict, field: str) -> bool:
         return True
     if text in _NO:
         return False
-    raise LeftOut(f'{field} is "{text}"' if text else f"{field} is not given")
+    if not text:
+        raise Unanswerable(f"{field} is not given")
+    raise LeftOut(f'{field} is "{text}"')
 
 
 def method_of(raw: dict) -> str:
@@ -100,7 +107,7 @@ def autocast_of(dtype: str) -> bool:
 def attention_of(text: str) -> dict:
     """The kernel: attention, memory_efficient, padded_mask."""
     if "sdpa/eager" in text or ("eager" in text and "qwen" in text):
-        raise LeftOut("the attention kernel is not clear")
+        raise Unanswerable("the attention kernel is not clear")
     known = ("flash", "fa2", "fa3", "sdpa", "scaled_dot", "eager", "mem", "xformers", "flex")
     if text and not any(sign in text for sign in known):
         raise LeftOut(f"the attention kernel ({text}) is not modelled")
@@ -169,7 +176,7 @@ def targets_of(text: str, known: dict) -> str:
     """The layers with an adapter by the names of transformers, whatever the framework calls them."""
     plain = re.sub(r"\(.*?\)", " ", text.replace("(all linear)", " all-linear ")).lower()
     if not plain.strip():
-        raise LeftOut("the target modules are not given")
+        raise Unanswerable("the target modules are not given")
     if re.search(r"\ball[- _]?linears?\b|\ball layers\b", plain) or plain.strip() == "all":
         return "all-linear"
     found: list[str] = []

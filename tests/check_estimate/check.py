@@ -13,8 +13,9 @@ from core.estimate.answer import judge, peak, suited
 from core.estimate.cards import Card, card
 from core.estimate.memory import estimate
 from core.estimate.setup import CHOICES
-from tests.check_estimate import baselines, measurements
-from tests.check_estimate.measurements import LeftOut, Row
+from tests.check_estimate import baselines, litgpt, measurements
+from tests.check_estimate.cells import LeftOut, Unanswerable
+from tests.check_estimate.measurements import Row
 
 WORST = 5
 TRACED = ("hf", "soulsmith")  # stacks whose step is the one that the installed libraries run
@@ -40,15 +41,22 @@ class Report:
 
     used: list[Comparison] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
+    unanswerable: int = 0  # of those left out; the others are not modelled
+
+    def leave_out(self, reason: Exception) -> None:
+        self.left_out[str(reason)] += 1
+        self.unanswerable += isinstance(reason, Unanswerable)
 
     def add(self, row: Row, predicted: float, measured: float) -> None:
         self.used.append(Comparison(row, predicted, measured))
 
     def summary(self) -> dict:
-        """rows, left_out, median, p90, bias (fractions), reasons and worst rows."""
+        """rows, left_out (unanswerable and not_modelled), median, p90, bias (fractions), reasons and worst rows."""
         worst = sorted(self.used, key=lambda c: -abs(c.error))[:WORST]
         return summarise([c.error for c in self.used]) | {
-            "left_out": sum(self.left_out.values()),
+            "left_out": self.left_out.total(),
+            "unanswerable": self.unanswerable,
+            "not_modelled": self.left_out.total() - self.unanswerable,
             "reasons": dict(self.left_out.most_common()),
             "worst": [_named(c) for c in worst],
             "errors": [round(c.error, 5) for c in self.used],
@@ -159,20 +167,21 @@ def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: 
             row = measurements.understand(raw, number)
             rows_memory = predicted(row) if not row.why_no_memory else 0
         except (LeftOut, UserError) as reason:
-            for report in (instant, time, traced):
-                report.left_out[str(reason)] += 1
+            no_memory, no_time = measurements.silences(raw)
+            for report, silence in ((instant, no_memory), (time, no_time), (traced, no_memory)):
+                report.leave_out(reason if isinstance(reason, Unanswerable) or not silence else silence)
             continue
         understood.append(row)
         if row.ran and row.budget:
             verdicts.add(row)
         if row.why_no_memory:
-            instant.left_out[row.why_no_memory] += 1
+            instant.leave_out(row.why_no_memory)
         else:
             instant.add(row, rows_memory, row.measured)
             for name, formula in baselines.FORMULAS.items():
                 others[name].add(row, formula(row.shape, row.setup), row.measured)
         if row.why_no_time:
-            time.left_out[row.why_no_time] += 1
+            time.leave_out(row.why_no_time)
         else:
             setup = suited(row.setup, row.card)
             time.add(row, speed.pace(row.shape, setup, row.card).tokens_per_second, row.tokens_per_second)
@@ -182,6 +191,8 @@ def check(path: str | Path, *, trace: bool = True, on_trace=lambda done, total: 
 
 def predicted(row: Row) -> float:
     """The instant answer for what the row measured: allocated, reserved, or the whole process."""
+    if row.stack == "litgpt":
+        return litgpt.allocated(row.shape, row.setup)
     used = row.card or _any_card()
     memory = estimate(row.shape, row.setup, used.capability)
     if row.kind == "allocated":
@@ -199,14 +210,14 @@ def _trace(understood: list[Row], allocated: Report, on_trace) -> Report:
     reserved, chosen = Report(), []
     for row in understood:
         if reason := _why_no_trace(row):
-            allocated.left_out[reason] += 1
+            allocated.leave_out(reason)
         else:
             chosen.append(row)
     with ThreadPoolExecutor(max(1, min(4, os.cpu_count() or 1))) as pool:
         for done, (row, found) in enumerate(zip(chosen, pool.map(_traced, chosen), strict=True), start=1):
             on_trace(done, len(chosen))
             if isinstance(found, UserError):
-                allocated.left_out[str(found)] += 1
+                allocated.leave_out(found)
                 continue
             if row.kind == "allocated":
                 allocated.add(row, found["allocated"], row.measured)
@@ -215,12 +226,12 @@ def _trace(understood: list[Row], allocated: Report, on_trace) -> Report:
     return reserved
 
 
-def _why_no_trace(row: Row) -> str:
+def _why_no_trace(row: Row) -> LeftOut | None:
     if row.why_no_memory:
         return row.why_no_memory
     if row.stack not in TRACED or row.setup.loss not in CHOICES["loss"]:
-        return "another stack than the installed one"
-    return "neither allocated nor reserved memory is given" if row.kind == "process" else ""
+        return LeftOut("another stack than the installed one")
+    return Unanswerable("neither allocated nor reserved memory is given") if row.kind == "process" else None
 
 
 def _traced(row: Row) -> dict | UserError:
@@ -240,7 +251,7 @@ def as_text(found: Check) -> str:
         ("Time", found.time),
     )
     for title, report in parts:
-        lines.append(f"{title}: {_line(report.summary())}, {sum(report.left_out.values())} rows left out")
+        lines.append(f"{title}: {_line(report.summary())}, {_left_out(report)}")
         lines += [f"    {_line(summary)}  {source[:80]}" for source, summary in report.by_source().items()]
         lines += [
             f"    worst: {w['error']:+.1%} {w['model']} {w['method']} {w['sequence_length']} x {w['batch_size']} (row {w['row']})"
@@ -255,6 +266,12 @@ def as_text(found: Check) -> str:
     lines.append("The same rows through public formulas:")
     lines += [f"    {_line(report.summary())}  {name}" for name, report in found.rivals.items()]
     return "\n".join(lines)
+
+
+def _left_out(report: Report) -> str:
+    said = report.summary()
+    reasons = f"{said['unanswerable']} that a row cannot answer, {said['not_modelled']} not modelled"
+    return f"{said['left_out']} rows left out: {reasons}"
 
 
 def _line(summary: dict) -> str:

@@ -7,15 +7,15 @@ a source goes into any coefficient.
 import csv
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import UserError
 from core.estimate import cards, catalogue, model_names
 from core.estimate.setup import Setup
 from core.estimate.shape import ModelShape
-from tests.check_estimate import cells
-from tests.check_estimate.cells import GIB, UNITS, LeftOut, number_of, whole_of
+from tests.check_estimate import cells, litgpt
+from tests.check_estimate.cells import GIB, UNITS, LeftOut, Unanswerable, number_of, whole_of
 
 NEEDED = ("model", "method", "seq_len", "micro_batch")
 _NAMES = {"peak_mem_gib": "peak_mem_GiB", "params_b": "params_B"}  # columns whose capitals are part of their name
@@ -37,14 +37,14 @@ class Row:
     model: str
     shape: ModelShape
     setup: Setup
-    stack: str  # hf, soulsmith: the step that the installed libraries run; qwen: remote code; factory, trl
+    stack: str  # hf, soulsmith: the step that the installed libraries run; qwen, litgpt: their own code; factory, trl
     kind: str  # allocated, reserved or process
     measured: float  # bytes; 0: no memory in this row
     reserved: float  # bytes beside an allocated figure; 0: not given
     tokens_per_second: float
     card: cards.Card | None
-    why_no_memory: str = ""
-    why_no_time: str = ""
+    why_no_memory: LeftOut | None = None
+    why_no_time: LeftOut | None = None
     ran: str = ""  # yes, no, or longest: as long as its length it ran, and no longer
     budget: float = 0.0  # bytes of the card that it ran on, or did not
 
@@ -85,33 +85,47 @@ def understand(raw: dict, number: int = 0) -> Row:
     Raises:
         LeftOut: with the reason.
     """
-    kind = raw.get("kind", "").lower()
-    if kind and kind != "measured":
-        raise LeftOut({"estimate": "an estimate, not a measurement"}.get(kind, "a single kernel, not a step"))
-    if number_of(raw, "n_gpus", 1) != 1 or re.match(r"\s*([2-9]|\d\d)\s*[x×*]\s*\D", raw.get("gpu", "").lower()):
+    _check_answerable(raw)
+    if _has_several_cards(raw):
         raise LeftOut("several GPUs")
     stack = _stack(raw)
     method = cells.method_of(raw)
     cells.check_packing(raw, method)
-    shape = _shape(raw["model"])
+    shape = _shape(raw["model"], stack)
     setup = Setup(**_sizes(raw, method, stack) | _path(raw, method, stack) | _targets(raw, method, shape))
     kind, measured, why_no_memory = _memory(raw)
+    if stack == "litgpt":
+        longest_first = "longest alpaca sample" in raw.get("note", "").lower()
+        litgpt.check(shape, setup, measured, longest_first=longest_first)
     speed, why_no_time = _speed(raw, setup)
     try:
         card = cards.card(raw.get("gpu", "").replace("A800", "A100"))
     except UserError:
         card = None
+    if stack == "litgpt":
+        why_no_time = why_no_time or LeftOut("the time of litgpt's step is not modelled")
     if card is None or card.is_guess:
-        card, why_no_time = None, why_no_time or "the card is not in the catalogue"
+        card, why_no_time = None, why_no_time or LeftOut("the card is not in the catalogue")
     ran = cells.ran_of(raw.get("fits", ""))
-    if why_no_memory and why_no_time and not ran:
-        raise LeftOut(why_no_memory)
     reserved = cells.reserved_of(raw.get("note", "")) if kind == "allocated" else measured if kind == "reserved" else 0
     if card and card.capability < 8 and setup.attention != "eager":
         setup = setup.changed(memory_efficient=True)
     source = raw.get("source", "") or "(no source)"
     rest = kind, measured, reserved, speed, card, why_no_memory, why_no_time, ran, _budget(raw, card, measured)
     return Row(number, source, raw["model"], shape, setup, stack, *rest)
+
+
+def _has_several_cards(raw: dict) -> bool:
+    if "all runs are single-gpu" in raw.get("note", "").lower():
+        return False
+    return number_of(raw, "n_gpus", 1) != 1 or bool(
+        re.match(r"\s*([2-9]|\d\d)\s*[x×*]\s*\D", raw.get("gpu", "").lower())
+    )
+
+
+def silences(raw: dict) -> tuple[LeftOut | None, LeftOut | None]:
+    """Why a row has no memory, and why it has no time, to compare with; None where it has."""
+    return _memory(raw)[2], _speed(raw)[1]
 
 
 def _budget(raw: dict, card: cards.Card | None, measured: float) -> float:
@@ -123,23 +137,52 @@ def _budget(raw: dict, card: cards.Card | None, measured: float) -> float:
     return sizes[0] * USABLE * GIB if sizes else 0
 
 
+def _check_answerable(raw: dict) -> None:
+    """Leave out what no calculator could answer, whatever it models.
+
+    Raises:
+        Unanswerable: with the reason.
+    """
+    kind = raw.get("kind", "").lower()
+    if kind and kind != "measured":
+        raise Unanswerable({"estimate": "an estimate, not a measurement"}.get(kind, "a single kernel, not a step"))
+    note, framework = raw.get("note", "").lower(), raw.get("framework", "").lower()
+    if "not separable" in note:
+        raise Unanswerable("the settings of two tables are mixed up in the source")
+    if "implausible" in note:
+        raise Unanswerable("a figure that cannot be true, kept as a warning")
+    if "peft bench" in framework:
+        raise Unanswerable("the length of the longest batch is not published")
+    if "swift" in framework and "reserved" in raw.get("mem_kind", "").lower():
+        # The allocator keeps what batches of other lengths left behind: Qwen-7B of 2,048 tokens reserved 27.7 GiB with
+        # flash attention and without, whatever its rank, where a step of that length takes 20.
+        raise Unanswerable("reserved over batches of lengths that vary and are not published")
+    for field in ("seq_len", "micro_batch"):
+        whole_of(raw, field)
+    if not raw.get("grad_checkpointing"):
+        raise Unanswerable("grad_checkpointing is not given")
+    why_no_memory, why_no_time = silences(raw)
+    if why_no_memory and why_no_time and not cells.ran_of(raw.get("fits", "")):
+        raise why_no_memory
+
+
 _STRANGE = (
     ("unsloth", "Unsloth's own kernels"),
     ("compile", "torch.compile fuses activations away"),
     ("deepspeed", "DeepSpeed's buckets are not modelled"),
     ("fsdp", "FSDP shards the model"),
     ("offload", "offloading is not modelled"),
-    ("swift", "trainer of that version keeps logits for an accuracy metric"),
     ("dpo", "preference training is not modelled"),
-    ("peft bench", "the length of the longest batch is not published"),
 )
 _STACKS = {"qwen": "qwen", "factory": "factory", "soulsmith": "soulsmith", "core/recipe": "soulsmith"}
 
 
 def _stack(raw: dict) -> str:
-    """hf, soulsmith, qwen, factory or trl: whose step it was."""
+    """hf, soulsmith, qwen, factory, trl or litgpt: whose step it was."""
     _check_path(raw)
     framework = raw.get("framework", "").lower()
+    if re.search("lit-?gpt", framework):
+        return "litgpt"
     for sign, stack in _STACKS.items():
         if sign in framework:
             return stack
@@ -165,18 +208,13 @@ def _check_path(raw: dict) -> None:
     for sign, reason in _STRANGE:
         if sign in text:
             raise LeftOut(reason)
-    note = raw.get("note", "").lower()
-    if "not separable" in note:
-        raise LeftOut("the settings of two tables are mixed up in the source")
-    if "variable length" in note:
-        raise LeftOut("the length of the longest batch is not published")
-    if "galore" in raw.get("target_modules", "").lower() or "dora=true" in note:
+    if "galore" in raw.get("target_modules", "").lower() or "dora=true" in raw.get("note", "").lower():
         raise LeftOut("GaLore and DoRA are not modelled")
-    if re.search("lit-?gpt", raw.get("framework", "").lower()):
-        raise LeftOut("litgpt has its own model code, which is not modelled")
 
 
-def _shape(name: str) -> ModelShape:
+def _shape(name: str, stack: str) -> ModelShape:
+    if stack == "litgpt":
+        return litgpt.SHAPES.get(name.lower()) or replace(_shape(name, ""), fused=False)
     plain = re.sub(r"[-_](int4|int8|awq|gptq|bnb-4bit|4bit|bf16|fp16)$", "", name.strip(), flags=re.IGNORECASE)
     plain = re.sub(r"-unsloth$", "", plain, flags=re.IGNORECASE)
     short = re.sub(r"[-_ ](chat|instruct|it|base|hf)$", "", plain, flags=re.IGNORECASE)
@@ -212,7 +250,7 @@ def _path(raw: dict, method: str, stack: str) -> dict:
     text = f"{raw.get('framework', '')} {raw.get('note', '')}".lower()
     optimizer, loss = raw.get("optimizer", "").lower(), raw.get("loss_impl", "").lower()
     if method == "full" and not optimizer and stack != "soulsmith":
-        raise LeftOut("the optimizer of a full fine-tuning is not given")
+        raise Unanswerable("the optimizer of a full fine-tuning is not given")
     trainer = stack in ("factory", "trl", "soulsmith") or "trainer" in raw.get("framework", "").lower()
     autocast = cells.autocast_of(dtype) or (trainer and not re.search(r"no[ -](amp|autocast)", dtype))
     width = 4 if re.search(r"(fp32|float32) (base )?weights|weights (in )?(fp32|float32)", dtype) else 2
@@ -248,12 +286,12 @@ def _targets(raw: dict, method: str, shape: ModelShape) -> dict:
     return {"target_modules": cells.targets_of(raw.get("target_modules", ""), shape.linears())}
 
 
-def _memory(raw: dict) -> tuple[str, float, str]:
+def _memory(raw: dict) -> tuple[str, float, LeftOut | None]:
     text = raw.get("mem_kind", "").lower()
     if "sum over" in text:
-        return "process", 0, "a total over several cards"
+        return "process", 0, LeftOut("a total over several cards")
     size = _bytes(raw)
-    if isinstance(size, str):
+    if isinstance(size, Unanswerable):
         return "process", 0, size
     kind = "process"
     if "allocated" in text or "active" in text:
@@ -261,18 +299,18 @@ def _memory(raw: dict) -> tuple[str, float, str]:
     elif "reserved" in text:
         kind = "reserved"
     if "capacity" in text:
-        return kind, 0, "the size of a card, not a measured peak"
+        return kind, 0, Unanswerable("the size of a card, not a measured peak")
     if "about" in text or "rule" in text or "vendor" in text or "header" in text:
-        return kind, 0, "an approximate figure of a README"
+        return kind, 0, Unanswerable("an approximate figure of a README")
     published = raw.get("peak_mem_raw", "").replace(",", ".")
     digits = len(published.partition(".")[2].rstrip("0")) if "whole" not in text else 0
     step = 10.0**-digits * UNITS.get(raw.get("raw_unit", "").lower(), GIB)
     if published and "e" not in published.lower() and step / 2 > COARSE * size:
-        return kind, 0, "rounded too coarsely to compare"
-    return kind, size, ""
+        return kind, 0, Unanswerable("rounded too coarsely to compare")
+    return kind, size, None
 
 
-def _bytes(raw: dict) -> float | str:
+def _bytes(raw: dict) -> float | Unanswerable:
     """The measured peak in bytes, whichever column has it, or why there is none."""
     unit = UNITS.get(raw.get("raw_unit", "").lower())
     sizes = []
@@ -281,23 +319,24 @@ def _bytes(raw: dict) -> float | str:
         if factor and value:
             sizes.append(value * factor)
     if not sizes:
-        return "no peak memory in the row"
+        return Unanswerable("no peak memory in the row")
     if max(sizes) > 1.02 * min(sizes):
-        return "the two memory columns disagree: the unit is not clear"
+        return Unanswerable("the two memory columns disagree: the unit is not clear")
     return sizes[0]
 
 
-def _speed(raw: dict, setup: Setup) -> tuple[float, str]:
+def _speed(raw: dict, setup: Setup | None = None) -> tuple[float, LeftOut | None]:
+    """Tokens a second; of a step's seconds only with the setup that says how many it has."""
     note = raw.get("note", "").lower()
     if any(
         sign in note for sign in ("variable length", "mean over 1k", "samples/s", "runtime", "truncated", "wall time")
     ):
-        return 0, "lengths vary, and their mean is not published"
+        return 0, Unanswerable("lengths vary, and their mean is not published")
     steps = _amount(raw, "s_per_step")
     speed = _amount(raw, "tokens_per_s")
     if not speed and steps:
-        speed = setup.tokens / steps * setup.gradient_accumulation_steps
-    return (speed, "") if speed else (0, "no throughput in the row")
+        speed = setup.tokens / steps * setup.gradient_accumulation_steps if setup else steps
+    return (speed, None) if speed else (0, Unanswerable("no throughput in the row"))
 
 
 def _amount(raw: dict, field: str) -> float:

@@ -742,8 +742,11 @@ SPEED = Group(
             "    return Pace(seconds, steps * setup.tokens / seconds, flops",
             "    return Pace(seconds, setup.tokens / seconds, flops",
         ),
-        ("            rate = single if width == 4 or slow_bf16 else half", "            rate = half"),
-        ("    optimizer = 7 * 4 * trained / (MEMORY * card.bandwidth)", "    optimizer = 0.0"),
+        ("            in_single = width == 4 or slow_bf16", "            in_single = False"),
+        (
+            "    optimizer = _passes(setup) * _trained_bytes(shape, setup) / (COPY * card.bandwidth)",
+            "    optimizer = 0.0",
+        ),
         ("        device += seconds\n", "        device += flops and seconds\n"),
     ),
 )
