@@ -688,6 +688,7 @@ def test_a_run_that_no_longer_improves_ends_early_with_its_best_weights(config, 
     assert kept == best
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_its_new_learning_rate(config, tmp_path):
     config = replace(config, max_steps=6, eval_steps=2, lr_scheduler_type="constant", warmup_ratio=0.0)
     steps = iter(range(10))
