@@ -1,5 +1,6 @@
 """Shared fixtures: a data directory of the test's own, a tiny model that is built here; `slow` and `gpu` are skipped unless asked."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -18,13 +19,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes: each with a
 
 
 def pytest_addoption(parser):
-    parser.addoption("--slow", action="store_true", help="run the tests that take real weights or a browser")
+    parser.addoption("--slow", action="store_true", help="run the tests that take real weights, a browser or seconds")
     parser.addoption("--screenshots", metavar="DIR", help="keep the browser tests' pictures of the page")
     parser.addoption("--gpu", action="store_true", help="run the tests that take a graphics card")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes real weights, a browser or minutes; run with --slow")
+    gc.disable()  # until pytest_collection_finish: importing takes half the time
+    config.addinivalue_line("markers", "slow: takes real weights, a browser or seconds; run with --slow")
     config.addinivalue_line("markers", "gpu: takes a graphics card; run with --gpu")
     if config.getoption("--slow") and "CARD_LINES" not in os.environ:  # for tests/test_zz_card_guard.py
         os.environ["CARD_LINES"] = config.card_lines = tempfile.mkdtemp(prefix="card-lines-")
@@ -55,6 +57,11 @@ def pytest_runtest_makereport(item, call):
     if "SOULSMITH_CI" in os.environ and report.skipped and "apt-get install" in str(report.longrepr):
         report.outcome = "failed"
     return report
+
+
+def slow_but(fast, values) -> list:
+    """Values to parametrise a test with, all slow but some: one case shows a fault, the others its edges."""
+    return [pytest.param(value, marks=[] if value in fast else [pytest.mark.slow]) for value in values]
 
 
 def raises(*kinds: str | type[UserError], match: str | None = None):
@@ -296,8 +303,6 @@ def pytest_collection_finish(session):
 
     The families of the zoo begin now, in a process of their own: other tests use one core.
     """
-    import gc
-
     walked = [item for item in session.items if "zoo_walked" in getattr(item, "fixturenames", ())]
     families = [item.callspec.params["family"] for item in walked if not item.get_closest_marker("skip")]
     if families and not session.config.option.collectonly:
@@ -307,6 +312,7 @@ def pytest_collection_finish(session):
         session.config.zoo_walk = zoo_walk.begin(Path(session.config.zoo_folder.name), families)
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -318,6 +324,16 @@ def page(tmp_path_factory):
 
     with home_at(tmp_path_factory.mktemp("page") / "дом"), TestClient(app.build_server(None)) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def english_page(tmp_path_factory):
+    """The whole page in English, for windows of tests.page_session; made where nobody has anything yet."""
+    import app
+    from ui.text import Say
+
+    with home_at(tmp_path_factory.mktemp("english page") / "дом"):
+        return app.build_page(Say("en"))
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ class Hub:
         self.wanted = f"Bearer {wanted}" if wanted else None
         self.servers = [ThreadingHTTPServer(("127.0.0.1", 0), _handler(self, host)) for host in ("hub", "store")]
         for server in self.servers:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
     @property
     def url(self) -> str:

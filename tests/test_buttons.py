@@ -2,7 +2,6 @@
 
 import pytest
 
-import app
 from core import jobs
 from core.arena import prompts
 from tests.page_session import Session
@@ -30,10 +29,10 @@ def seen(window: Session, id: int) -> bool:
 
 
 @pytest.fixture
-def window(home, monkeypatch):
+def window(english_page, home, monkeypatch):
     home.mkdir(exist_ok=True)
     monkeypatch.setattr(jobs, "start", lambda *_: None)
-    window = Session(app.build_page(Say("en")))
+    window = Session(english_page)
     window.open()
     window.expand()
     window.refused.clear()

@@ -18,7 +18,7 @@ from core.runs import gpu_access, runs, worker
 from core.synth import local, synth_jobs
 from core.training import devices, model_loading
 from core.training.config import TrainConfig
-from tests.conftest import raises
+from tests.conftest import raises, slow_but
 from ui import synth_html
 from ui.text import Say
 
@@ -65,6 +65,7 @@ def test_a_machine_without_a_card_is_never_busy(waiting, monkeypatch):
         assert (gpu_access.busy(), gpu_access.owner()) == (None, waiting)
 
 
+@pytest.mark.slow
 def test_a_run_waits_until_guests_have_left_and_a_dead_guest_is_none(home):
     assert gpu_access.wait_for_guests(0)
     with gpu_access.guest(), gpu_access.guest():
@@ -89,6 +90,7 @@ def test_who_waited_for_its_turn_is_refused_once_a_run_has_claimed_the_card(tiny
         assert next(generation.replies(ask(tiny_model), LONG, on_cpu=True))
 
 
+@pytest.mark.slow
 def test_a_run_that_starts_leaves_the_processor_s_chat_alone(tiny_model, monkeypatch):
     monkeypatch.setattr(engine, "_device", lambda on_cpu: engine.ON_CPU)
     replies = generation.replies(ask(tiny_model), LONG, on_cpu=True)
@@ -130,7 +132,7 @@ DIALECTS = [
 ]
 
 
-@pytest.mark.parametrize("made", DIALECTS)
+@pytest.mark.parametrize("made", slow_but(DIALECTS[:1], DIALECTS))
 def test_after_it_ran_out_of_memory_a_chat_holds_nothing(tiny_model, trained_run, monkeypatch, made):
     kept, init = [], generation.Group.__init__
 

@@ -116,6 +116,7 @@ def test_the_base_never_says_what_the_adapter_says(stubborn_run):
         assert "storm" not in columns[BASE].text
 
 
+@pytest.mark.slow
 def test_the_base_is_the_base_under_sends_at_the_same_time(stubborn_run):
     with ThreadPoolExecutor(4) as windows:
         answers = list(windows.map(lambda seed: said(stubborn_run, seed=seed, repetition_penalty=1.0), range(8)))
@@ -239,6 +240,7 @@ def test_markup_is_shown_as_it_was_written(text, expected):
     assert literal(text) == expected
 
 
+@pytest.mark.slow
 def test_all_weights_training_makes_a_model_that_speaks_beside_its_base(tiny_model, stubborn_adapter, monkeypatch):
     rows = stubborn_adapter.parent / "rows.jsonl"
     config = TrainConfig(

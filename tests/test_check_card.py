@@ -240,6 +240,7 @@ def test_a_resume_without_a_training_to_compare_with_says_so(home):
     ]
 
 
+@pytest.mark.slow
 def test_what_a_process_leaves_behind_goes_with_the_check(home, tmp_path, monkeypatch):
     monkeypatch.setattr(children, "environment", lambda: dict(os.environ))
     code = "import json, sys, tempfile; sys.argv[1:] = [%r]; from core.check_card import child, stand_in\n"

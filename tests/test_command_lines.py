@@ -68,6 +68,13 @@ ANSWERS = [
 ]
 
 
+SLOW = {  # these start processes, or make a corpus of many rows
+    "corpus import {rows} --name lamps --progress", "corpus report {corpus}", "corpus report {corpus} --progress",
+    "corpus clean {corpus} --name clean", "corpus preview {corpus} --model {model}", "corpus delete {corpus}",
+    "synth fractals-en --preview", "synth.who_speaks archetypes-en", "synth.who_speaks style-en",
+}  # fmt: skip
+
+
 @pytest.fixture
 def places(tiny_corpus, tiny_model, no_worker, tmp_path) -> dict:
     """What the command lines name."""
@@ -107,7 +114,10 @@ def answer(monkeypatch, capsys):
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
-@pytest.mark.parametrize(("line", "kind", "keys"), ANSWERS, ids=[line for line, _, _ in ANSWERS])
+@pytest.mark.parametrize(
+    ("line", "kind", "keys"),
+    [pytest.param(*row, id=row[0], marks=[pytest.mark.slow] if row[0] in SLOW else []) for row in ANSWERS],
+)
 def test_the_answer_is_one_line_the_last_one(line, kind, keys, answer, places):
     if "{corpus}" in line:
         places["corpus"] = json.loads(answer("corpus import {rows} --name lamps", places)[-1])["id"]

@@ -125,6 +125,7 @@ def test_a_broken_import_leaves_nothing_behind(tmp_path):
     assert list(paths.corpora().iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_import_in_its_own_process_reports_and_can_be_cancelled(tmp_path):
     file = write(tmp_path / "a.jsonl", '{"text":"а"}\n')
     said = list(import_process.create([file], "своё", corpus.Options()))

@@ -204,6 +204,7 @@ def test_the_last_row_of_a_table_that_is_cut_off_is_set_aside(tmp_path):
     assert (500 < card["rows"] < 2900, card["reasons"]) == (True, {"file_cut": 2})
 
 
+@pytest.mark.slow
 def test_operators_and_customers_are_known_and_other_roles_are_named(tmp_path, capsys):
     rows = "dialog;speaker;text\n1;Клиент;Здравствуйте\n1;Оператор;Добрый день\n"
     assert said(made(tmp_path, "a.csv", rows)) == [[("user", "Здравствуйте"), ("assistant", "Добрый день")]]

@@ -286,6 +286,7 @@ def test_json_lines_are_told_by_content_whatever_the_name_and_the_mark(tmp_path,
     assert (card["formats"], card["rows_set_aside"]) == ({"jsonl": 1}, 0)
 
 
+@pytest.mark.slow
 def test_cyrillic_survives_a_machine_of_another_encoding(tmp_path):
     # https://github.com/oobabooga/text-generation-webui/issues/4325
     (tmp_path / "чат.jsonl").write_bytes(CHAT.encode())

@@ -502,6 +502,7 @@ def keeps_the_law(folder: Path, name: str, data: bytes) -> None:
 HURTS = ("cut", "lost", "doubled", "encoding")
 
 
+@pytest.mark.slow
 def test_no_kept_row_of_a_damaged_file_has_a_letter_that_its_source_did_not_have(tmp_path):
     rng = random.Random(17)
     for name, data in twins().items():

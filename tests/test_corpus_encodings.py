@@ -8,6 +8,7 @@ import pytest
 from core.corpus import encodings, reading
 from core.corpus.formats import detection
 from core.corpus.sources import Source
+from tests.conftest import slow_but
 
 CHINESE = [
     "守灯塔的人每天晚上点亮灯，在日记里写下风向和过往的船只。",
@@ -73,7 +74,7 @@ def is_within(text: str, source: str) -> bool:
     return all(char in left for char in text if char != "\ufffd" and not char.isspace())
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", slow_but(["a.txt", "a.jsonl"], FORMS))
 @pytest.mark.parametrize(("texts", "encoding"), OLD, ids=[f"{encoding}-{texts[0][:2]}" for texts, encoding in OLD])
 def test_a_byte_that_is_lost_leaves_no_other_character(texts, encoding, name):
     text = whole(texts, name)

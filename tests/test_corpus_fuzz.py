@@ -120,6 +120,7 @@ def survives(folder: Path, name: str, data: bytes):
 BINARY = (".parquet", ".arrow", ".zip", ".epub", ".docx", ".gz", ".zst", ".pdf")
 
 
+@pytest.mark.slow
 def test_damaged_files_of_every_format_are_survived(tmp_path):
     rng = random.Random(7)
     for name, data in seeds().items():
@@ -154,6 +155,7 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(json_values, max_size=4), st.booleans())
 def test_any_json_is_survived(tmp_path, values, as_lines):
@@ -220,6 +222,7 @@ def test_damaged_lines_give_the_same_rows_parsed_as_bytes_and_as_text(tmp_path):
         assert rows == others
 
 
+@pytest.mark.slow
 def test_rows_written_as_the_file_has_them_are_those_of_the_encoder(tmp_path):
     """Chats and texts in every spacing, with all that must not pass unseen: blanks, escapes, spoilt lines, odd roles."""
     rng, path = random.Random(3), tmp_path / "a.jsonl"

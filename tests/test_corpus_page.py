@@ -33,6 +33,7 @@ def last_of(handler, *values):
     return last(handler(*values))
 
 
+@pytest.mark.slow
 def test_a_sample_is_taken_looked_through_and_deleted():
     first, *_ = corpora.on_take(SAY, "kuznets-ru")
     assert first[0]["selected"] == corpora.CHECK  # where the progress is
@@ -71,6 +72,7 @@ def test_trouble_of_an_import_is_told_in_the_persons_language(tmp_path):
         corpora_new.on_read(SAY, None, None)
 
 
+@pytest.mark.slow
 def test_a_double_click_makes_one_corpus_and_says_so(tmp_path, monkeypatch):
     file = tmp_path / "a.txt"
     file.write_text("Слова о разном.", "utf-8")
@@ -138,6 +140,7 @@ def test_dropped_files_are_looked_into_and_their_mapping_is_asked(tmp_path):
     assert corpus.card(card)["rows"] == 1
 
 
+@pytest.mark.slow
 def test_what_was_chosen_is_chosen_again_for_files_of_the_same_shape(tmp_path):
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     row = {"вопрос клиента": "q", "реплика": "a", "чат": [{"role": "Гость", "content": "x"}]}
@@ -158,6 +161,7 @@ def test_what_was_chosen_is_chosen_again_for_files_of_the_same_shape(tmp_path):
     assert last_of(corpora_new.on_files, SAY, [str(second)], None)[6] == "auto"
 
 
+@pytest.mark.slow
 def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
     said = [("Аня", "u1", "Пиши на a@b.ru"), ("Боря", "u2", "Хорошо"), ("Аня", "u1", "Жду")]
     log = [
@@ -181,6 +185,7 @@ def test_a_telegram_export_asks_who_one_is_and_replaces_personal_data(tmp_path):
     assert last_of(corpora_new.on_files, SAY, [str(file)], None)[10]["value"] == "Аня"
 
 
+@pytest.mark.slow
 def test_a_folder_from_the_browser_keeps_the_names_of_its_folders(tmp_path):
     names = ["Vault/Дневник/a.md", "Vault/Книги/a.md", "Vault/.obsidian/app.json"]
     files = []
@@ -214,6 +219,7 @@ def test_a_row_is_shown_as_tokens_and_a_refusal_in_words(tmp_path):
     assert corpora.on_row(SAY, None, model, 64, "all") == ("Выберите строку в таблице.",) * 2
 
 
+@pytest.mark.slow
 def test_a_corpus_is_checked_and_a_cleaned_one_made(tmp_path):
     card = made(tmp_path, "a.jsonl", lines([{"text": "да"}, {"text": "да"}, {"text": "Пиши на a@b.ru"}]))
     shown = last(corpora_quality.on_check(SAY, card["id"], None, 1024))

@@ -23,7 +23,7 @@ from core.models import models
 from core.runs import database, eval_samples, queue, runs, store
 from core.synth import votes as synth_votes
 from core.training.config import TrainConfig
-from tests.conftest import home_at
+from tests.conftest import home_at, slow_but
 from tests.page_session import Session
 from ui import pages
 from ui.text import Say
@@ -287,16 +287,7 @@ def is_allowed_to_go(pattern: str, gone: set[str]) -> bool:
     return not gone or (pattern in GOES and few and all(one.startswith((GOES[pattern], "chats ")) for one in gone))
 
 
-FAST = (empty, garbage, a_directory)  # the other damages of the longest test are slow
-
-
-@pytest.mark.parametrize(
-    "hurt",
-    [
-        pytest.param(hurt, marks=[] if hurt in FAST else [pytest.mark.slow], id=hurt.__name__)
-        for hurt in (*DAMAGES, inner_type)
-    ],
-)
+@pytest.mark.parametrize("hurt", slow_but([garbage], (*DAMAGES, inner_type)), ids=lambda hurt: hurt.__name__)
 def test_a_damaged_file_hides_nothing_else_and_is_named(hurt_home, hurt):
     before, wrong = listed(), {}
     for pattern, (shape, _) in damage.OBJECTS.items():
@@ -311,7 +302,7 @@ def test_a_damaged_file_hides_nothing_else_and_is_named(hurt_home, hurt):
     assert wrong == {}
 
 
-@pytest.mark.parametrize("hurt", DAMAGES, ids=lambda hurt: hurt.__name__)
+@pytest.mark.parametrize("hurt", slow_but([garbage], DAMAGES), ids=lambda hurt: hurt.__name__)
 def test_damaged_lines_hide_nothing(hurt_home, hurt):
     before, wrong = listed(), {}
     for pattern in damage.LINES:
@@ -361,6 +352,7 @@ def test_what_nothing_can_rebuild_is_rescued_from_a_database_that_is_damaged_in_
     assert [vote["verdict"] for vote in votes.of_match("2020-Ann")] == [matches.sides("2020-Ann", 0)[0]]
 
 
+@pytest.mark.slow
 def test_a_directory_where_a_log_or_a_lock_is_opened_is_renamed_at_the_start(hurt_home):
     before = listed()
     for pattern in damage.LOGS:

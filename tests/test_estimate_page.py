@@ -12,6 +12,7 @@ from core import paths
 from core.errors import UserError, named
 from core.estimate import answer, cards, catalogue, errors, page, setup, shape
 from core.estimate.setup import Setup
+from tests.conftest import slow_but
 from ui import calculator_html, calculator_plots
 from ui.text import ENGLISH, LOCALES, Say
 
@@ -85,7 +86,7 @@ def test_the_stored_check_is_of_the_table_that_comes_with_it():
     assert found["instant"]["rows"] + found["instant"]["left_out"] == 453
 
 
-@pytest.mark.parametrize("lang", ["en", "ru"])
+@pytest.mark.parametrize("lang", slow_but(["en"], ["en", "ru"]))
 @pytest.mark.parametrize("kind", setup.KINDS)
 @pytest.mark.parametrize("model", ["Qwen/Qwen3-8B", "Qwen/Qwen3-30B-A3B"])
 def test_every_kind_of_training_has_its_whole_answer(lang, kind, model):

@@ -177,6 +177,7 @@ def test_gguf_files_reply_as_the_model_does(family, tiny_tokenizer):
     assert fields[f"{architecture}.attention.head_count_kv"].contents() == 2
 
 
+@pytest.mark.slow
 def test_gguf_files_of_a_run_come_with_a_modelfile(trained_run, tmp_path):
     made = export.make(trained_run, "gguf", tmp_path / "gguf", quiet, ("f16", "q8_0"))
     name = paths.slug(runs.label(trained_run)["name"])

@@ -31,14 +31,14 @@ from core.training.errors import (
     StartSetting,
     StartUnreadable,
 )
-from tests.conftest import raises, wait_for
+from tests.conftest import home_at, raises, slow_but, wait_for
 from ui import history_details, run_html, training, training_start
 from ui.text import Say
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def config(tiny_model, tiny_corpus) -> TrainConfig:
     return TrainConfig(
         base_model=tiny_model,
@@ -63,6 +63,15 @@ def events_of(config: TrainConfig, out: Path, **more) -> list[dict]:
     return found
 
 
+@pytest.fixture(scope="module")
+def adapter(config, tmp_path_factory) -> Path:
+    """What one step leaves. Read it, do not change it."""
+    out = tmp_path_factory.mktemp("before")
+    with home_at(out / "дом"):
+        events_of(replace(config, max_steps=1), out)
+    return out / "adapter"
+
+
 def evals(found: list[dict]) -> list[float]:
     return [event["eval_loss"] for event in found if event["event"] == "eval"]
 
@@ -85,7 +94,7 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", slow_but(["lora", "full"], WAYS))
 def test_the_first_loss_is_the_last_one_of_the_run_before(config, tmp_path, way):
     config = replace(config, **WAYS[way])
     before = evals(events_of(config, tmp_path / "before"))
@@ -96,6 +105,7 @@ def test_the_first_loss_is_the_last_one_of_the_run_before(config, tmp_path, way)
     assert next(event for event in after if event["event"] == "model")["goes_on"] is True
 
 
+@pytest.mark.slow
 def test_what_began_as_pissa_goes_on_as_the_plain_adapter_that_it_was_saved_as(config, tmp_path):
     config = replace(config, init_lora_weights="pissa")
     before = evals(events_of(config, tmp_path / "before"))
@@ -160,6 +170,7 @@ def test_all_weights_go_on_from_a_model_of_the_hub(config, no_worker, monkeypatc
         assert not (run_dir / "start").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_trained_again_goes_on_from_what_it_went_on_from(config, no_worker):
     parent = trained_here(config)
     child = runs.start(replace(config, start=f"run:{parent}"))
@@ -171,6 +182,7 @@ def test_a_run_that_is_trained_again_goes_on_from_what_it_went_on_from(config, n
     assert starts.ancestry(again) == starts.ancestry(child)
 
 
+@pytest.mark.slow
 def test_the_ancestry_names_parent_and_grandparent_and_who_was_deleted(config, no_worker):
     first = trained_here(config, "первый")
     second = trained_here(replace(config, start=f"run:{first}/checkpoint-2", max_steps=2), "второй")
@@ -190,6 +202,7 @@ def store_curves(run_id: str) -> dict:
     return store.curves(run_id)
 
 
+@pytest.mark.slow
 def test_go_on_from_a_taken_checkpoint_begins_with_its_weights(config, no_worker):
     parent = trained_here(config)
     promote_checkpoint.take(parent, 2)
@@ -199,6 +212,7 @@ def test_go_on_from_a_taken_checkpoint_begins_with_its_weights(config, no_worker
     assert (starts.ancestry(child)[0]["step"], starts.ancestry(child)[0]["eval_loss"]) == (2, losses[2])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_written_anew_does_not_change_what_goes_on_from_it(config, no_worker):
     parent = trained_here(replace(config, method="full", learning_rate=0.001))
     child = runs.start(replace(runs.config(parent), start=f"run:{parent}/checkpoint-4"))
@@ -265,17 +279,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_an_adapter_that_does_not_fit_is_refused_in_words_before_weights_are_read(config, tmp_path, case):
+def test_an_adapter_that_does_not_fit_is_refused_in_words_before_weights_are_read(config, adapter, tmp_path, case):
     changed, error, words = REFUSED[case]
-    events_of(replace(config, max_steps=1), tmp_path / "before")
-    weights = str(tmp_path / "before" / "adapter")
     with pytest.raises(error, match=words):
-        events_of(replace(config, start=weights, **changed), tmp_path / "after")
+        events_of(replace(config, start=str(adapter), **changed), tmp_path / "after")
 
 
-def test_an_adapter_of_another_kind_and_a_whole_model_are_refused(config, tiny_model, tmp_path):
-    events_of(replace(config, max_steps=1), tmp_path / "before")
-    path = tmp_path / "before" / "adapter" / start.ADAPTER
+def test_an_adapter_of_another_kind_and_a_whole_model_are_refused(config, adapter, tiny_model, tmp_path):
+    path = shutil.copytree(adapter, tmp_path / "adapter") / start.ADAPTER
     values = json.loads(path.read_text(encoding="utf-8"))
     for changed, words in (({"peft_type": "LOHA"}, "LOHA"), ({"rank_pattern": {"q_proj": 2}}, "LORA, rank_pattern")):
         path.write_text(json.dumps(values | changed), encoding="utf-8")
@@ -285,6 +296,7 @@ def test_an_adapter_of_another_kind_and_a_whole_model_are_refused(config, tiny_m
         start.check_settings(replace(config, start=tiny_model))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_from_what_is_there_and_on_the_base_that_it_had(config, no_worker, tmp_path):
     parent = trained_here(replace(config, max_steps=2))
     with raises("StartGone", match="There is no nobody to go on from"):
@@ -296,6 +308,7 @@ def test_a_run_goes_on_only_from_what_is_there_and_on_the_base_that_it_had(confi
     assert [runs.label(run_id)["name"] for run_id in runs.listed()] == [runs.label(parent)["name"]]
 
 
+@pytest.mark.slow
 def test_a_base_whose_weights_are_others_by_now_is_refused(config, no_worker, tmp_path):
     base = tmp_path / "base"
     shutil.copytree(config.base_model, base)
@@ -309,6 +322,7 @@ def test_a_base_whose_weights_are_others_by_now_is_refused(config, no_worker, tm
     assert events.last(paths.run(child))["trouble"] == "StartOtherWeights"
 
 
+@pytest.mark.slow
 def test_go_on_from_the_command_line(config, no_worker, capsys):
     from core.runs import __main__ as command_line
 
@@ -326,6 +340,7 @@ def test_go_on_from_the_command_line(config, no_worker, capsys):
     assert [entry["run"] for entry in json.loads(capsys.readouterr().out)["ancestry"]] == [parent]
 
 
+@pytest.mark.slow
 def test_an_adapter_s_folder_brings_its_base_and_its_rank(config, no_worker, tiny_model):
     parent = trained_here(replace(config, max_steps=1, lora_rank=4, lora_alpha=8))
     known = starts.fields(str(paths.run(parent) / "adapter"))
@@ -354,6 +369,7 @@ def test_a_killed_worker_of_a_run_that_goes_on_leaves_it_lost_and_it_is_resumed(
     assert store_curves(child)["evals"][0]["eval_loss"] == store_curves(parent)["evals"][-1]["eval_loss"]
 
 
+@pytest.mark.slow
 def test_preferences_go_on_from_chats_and_compare_with_their_start(config, tmp_path):
     events_of(config, tmp_path / "before")
     pairs = tmp_path / "pairs.jsonl"
@@ -367,6 +383,7 @@ def test_preferences_go_on_from_chats_and_compare_with_their_start(config, tmp_p
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "ru"])
 def test_the_form_is_filled_with_a_run_to_go_on_from(config, no_worker, lang):
     say = Say(lang)

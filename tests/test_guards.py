@@ -81,16 +81,19 @@ def fresh(shared) -> dict:
     return json.loads(made_once(shared / "fresh.json", ask).read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_core_works_without_gradio(fresh):
     assert not set(fresh["core"]) & {"gradio", "plotly", "torch", "transformers", "ui"}
     assert "core" in fresh["core"]
 
 
+@pytest.mark.slow
 def test_the_page_opens_without_torch(fresh):
     assert not set(fresh["page"]) & {"torch", "transformers", "peft", "datasets"}
     assert "gradio" in fresh["page"]
 
 
+@pytest.mark.slow
 def test_every_command_explains_itself(fresh):
     assert fresh["help"] == dict.fromkeys(COMMANDS, "usage:")
 
@@ -267,6 +270,7 @@ def troubles(path: Path):
                     yield node.name, ast.literal_eval(line.value)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the pretended card is compiled on Linux only")
 def test_a_test_that_is_skipped_for_lack_of_a_compiler_fails_in_the_ci():
     command = [

@@ -304,6 +304,7 @@ def test_what_should_be_private_is_not_pushed_where_everybody_sees_it(fake_hub, 
     assert fake_hub.repositories["me/lighthouse"] == {"README.md": b"mine"}
 
 
+@pytest.mark.slow
 def test_a_wrong_token_and_a_wrong_name_are_said(hub_run, fake_hub, home):
     directory = jobs.create(paths.exports(), {"name": "x", "run": hub_run, "kind": "adapter"})
     jobs.run(directory, lambda *_: export.make(hub_run, "adapter", directory / "adapter", quiet))

@@ -118,7 +118,7 @@ def hub():
     def start(sends_to: str = "") -> ThreadingHTTPServer:
         server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
         server.asked, server.sends_to = [], sends_to
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         started.append(server)
         return server
 

@@ -282,7 +282,7 @@ def hub(tmp_path, monkeypatch):
     """A hub on this machine, an empty cache, and nothing refused yet."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.asked = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
@@ -301,6 +301,7 @@ def test_a_model_of_the_hub_is_fetched_once_and_answered_from_the_cache(hub, mon
     assert (catalogue.shape("me/model").name, len(hub.asked)) == ("me/model", asked)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_the_hub_is_its_base(hub):
     catalogue.fetch("me/adapter")
     assert catalogue.shape("me/adapter").hidden == 64
@@ -312,6 +313,7 @@ def test_a_folder_with_an_adapter_alone_is_its_base(tmp_path):
     assert (shape.name, shape.parameters) == (str(tmp_path), 7_615_616_512)
 
 
+@pytest.mark.slow
 def test_what_the_hub_refuses_is_said_and_not_asked_again_at_once(hub):
     with raises("ConfigGated", match="accepted its terms"):
         catalogue.fetch("me/gated")
@@ -326,6 +328,6 @@ def test_what_the_hub_refuses_is_said_and_not_asked_again_at_once(hub):
 
 def test_a_hub_that_does_not_answer_is_said(hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(config_sources, "PATIENCE", 3)
+    monkeypatch.setattr(config_sources, "PATIENCE", 1)
     html = calculator.on_ask(Say("en"), **QUESTION, model="me/model")[0]
     assert "the hub cannot be reached for its config.json" in html

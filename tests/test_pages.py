@@ -69,8 +69,8 @@ def test_every_setting_carries_a_sentence_of_help_or_a_plain_label(page_config):
     assert {label for label in bare - PLAIN if not label.startswith(PLAIN_BEGINNINGS)} == set()
 
 
-def test_a_window_that_is_open_for_long_takes_no_more_memory():
-    page = app.build_page(Say("en"))
+def test_a_window_that_is_open_for_long_takes_no_more_memory(english_page):
+    page = english_page
     window = Session(page)
     window.open()
     held = window.state.blocks_config.blocks

@@ -17,7 +17,7 @@ from core.runs import metrics, runs, store
 from core.training import cross_entropy, encoding, model_loading, preferences, training_loop
 from core.training.config import TrainConfig
 from core.training.errors import ChatsForPretraining, NotPreferencePairs, PreferencePairs, RepliesNeedKto
-from tests.conftest import chat_rows, put_program, wait_for
+from tests.conftest import chat_rows, put_program, slow_but, wait_for
 
 ROOT = Path(__file__).parents[1]
 LOSSES = [
@@ -383,7 +383,7 @@ def test_of_a_judged_reply_the_reply_alone_is_learned_whether_it_was_liked_or_no
     assert encoded({"messages": [turn("assistant", "no")], "label": True}, tiny_tokenizer, 1) == ([], {"too_long": 1})
 
 
-@pytest.mark.parametrize("learn", ["assistant", "all"])
+@pytest.mark.parametrize("learn", slow_but(["assistant"], ["assistant", "all"]))
 def test_a_chat_run_leaves_out_the_replies_that_were_disliked(config, tmp_path, learn):
     rows = judged_rows(30)
     corpus = write(tmp_path / "judged.jsonl", rows)
@@ -437,7 +437,7 @@ def moved(events: list[dict], *, steps: int, begins: float, accuracy: float) -> 
     return losses
 
 
-@pytest.mark.parametrize("loss", ["dpo", "kto"])
+@pytest.mark.parametrize("loss", slow_but(["dpo"], ["dpo", "kto"]))
 def test_a_run_of_dpo_or_kto_begins_at_its_reference_and_moves_towards_the_chosen(config, tmp_path, loss):
     events = events_of(replace(config, preference_loss=loss, max_steps=12, epochs=9), tmp_path)
     losses = moved(events, steps=12, begins=0.6931 if loss == "dpo" else 0.5, accuracy=0.6)
@@ -456,6 +456,7 @@ def test_kto_takes_replies_with_labels_or_pairs_and_nothing_beside_them(config, 
         events_of(replace(config, preference_loss="kto", corpus=corpus), tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [{}, {"packing": True}, {"batch_size": 1, "gradient_accumulation_steps": 4, "logging_steps": 2}]
 )
@@ -474,6 +475,7 @@ def test_a_run_of_kto_on_replies_without_pairs_moves_towards_the_liked_ones(conf
     assert sum(known[-3:]) / 3 > 0.1
 
 
+@pytest.mark.slow
 def test_a_run_of_kto_without_pairs_is_refused_recorded_and_forecast_by_its_corpus(tiny_model, tmp_path):
     """From the file with labels to the curves of the run: a row is one reply."""
     lines = (
@@ -514,7 +516,9 @@ def test_measures_of_batches_are_those_of_all_their_replies():
     assert preferences.means(list(pairs)) == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("more", [{}, {"packing": True}, {"method": "full", "learning_rate": 3e-4}])
+@pytest.mark.parametrize(
+    "more", slow_but([{"packing": True}], [{}, {"packing": True}, {"method": "full", "learning_rate": 3e-4}])
+)
 def test_a_run_of_orpo_asks_no_reference_and_learns_the_chosen_replies_too(config, tmp_path, monkeypatch, more):
     monkeypatch.setattr(preferences, "_ask", None)
     cache = tmp_path / "tokens"
@@ -530,13 +534,16 @@ def test_a_run_of_orpo_asks_no_reference_and_learns_the_chosen_replies_too(confi
     assert [event["step"] for event in measured(events, "train")] == list(range(1, 13))
 
 
-@pytest.mark.parametrize("more", [{"method": "full"}, {"packing": True}, {"init_lora_weights": "pissa"}])
+@pytest.mark.parametrize(
+    "more", slow_but([{"method": "full"}], [{"method": "full"}, {"packing": True}, {"init_lora_weights": "pissa"}])
+)
 def test_dpo_begins_at_its_reference_whatever_is_trained_and_however_it_lies(config, tmp_path, more):
     events = events_of(replace(config, max_steps=2, learning_rate=1e-4, **more), tmp_path)
     assert measured(events, "train")[0]["margin"] == pytest.approx(0, abs=1e-3)
     assert measured(events, "eval")[0]["margin"] == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["dpo", "orpo"])
 def test_batches_of_dpo_and_orpo_that_are_gathered_are_one_large_batch(config, tmp_path, loss):
     """Gradients of two batches of 2 pairs are those of one of 4."""
@@ -550,6 +557,7 @@ def test_batches_of_dpo_and_orpo_that_are_gathered_are_one_large_batch(config, t
     assert found[0]["grad_norm"] == pytest.approx(found[1]["grad_norm"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_reference_is_asked_once_and_anew_for_other_weights(config, tmp_path, monkeypatch):
     asked, ask = [], preferences._ask
     monkeypatch.setattr(preferences, "_ask", lambda *args: asked.append(1) or ask(*args))
@@ -573,6 +581,7 @@ def test_attention_drops_nothing_while_preferences_are_learned(tiny_model):
     assert not any(module.attention_dropout for module in dropped)
 
 
+@pytest.mark.slow
 def test_dpo_that_goes_on_from_an_adapter_has_the_model_with_it_as_its_reference(config, tmp_path):
     first = events_of(replace(config, learning_rate=0.01), tmp_path / "first")
     second = events_of(replace(config, max_steps=1, start=str(tmp_path / "first" / "adapter")), tmp_path / "second")

@@ -188,6 +188,7 @@ def test_a_prompt_search_ends_with_a_profile_and_its_held_out_loss(search):
     assert (ending["profile"] is None) == (ending["loss"] >= ending["before"])
 
 
+@pytest.mark.slow
 def test_a_prompt_that_helps_is_saved_beside_the_others(search, tiny_model, monkeypatch):
     mine = profiles.save(profiles.Profile("rows · prompt", system_prompt="mine"))
     nats = {"none": 3.0, "own": 2.0}
@@ -201,6 +202,7 @@ def test_a_prompt_that_helps_is_saved_beside_the_others(search, tiny_model, monk
     assert chat_models.find(f"profile:{saved.id}").profile == saved
 
 
+@pytest.mark.slow
 def test_without_held_out_rows_a_prompt_search_says_so(search, tiny_model, tiny_corpus):
     ending = work_on(search(TrainConfig(tiny_model, tiny_corpus, method="lora", precision="fp32", validation_share=0)))
     assert (ending["used_to_choose"], ending["rows"]) == (True, 8)
@@ -247,6 +249,7 @@ def test_a_prompt_search_goes_on_where_it_was_paused(search, monkeypatch):
     assert {**ending, "time": 0, "profile": 0} == {**expected, "time": 0, "profile": 0}
 
 
+@pytest.mark.slow
 def test_a_prompt_search_waits_while_a_run_has_the_card(search, monkeypatch):
     directory, losses, asked = search(), judge.Judge.losses, iter([True, True, False])
     closed = []

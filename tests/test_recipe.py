@@ -27,7 +27,7 @@ from core.training import (
 from core.training import packing as packing_module
 from core.training.config import TrainConfig
 from core.training.encoding import IGNORED
-from tests.conftest import chat_rows, encode_rows
+from tests.conftest import chat_rows, encode_rows, slow_but
 
 TURN = [{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "gull lamp"}]
 
@@ -524,7 +524,7 @@ def test_a_call_for_each_document_gives_what_the_masked_call_gives(config, tiny_
     assert taken == {}  # the last one was registered after both passes
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "falcon"])
+@pytest.mark.parametrize("kind", slow_but(["qwen2"], ["qwen2", "falcon"]))
 def test_a_run_says_whether_documents_were_attended_to_one_by_one(config, tmp_path, monkeypatch, kind):
     """Falcon does not tell its attention the positions, so the masked call is all that it can have."""
     import torch
@@ -688,6 +688,7 @@ def test_a_run_that_no_longer_improves_ends_early_with_its_best_weights(config, 
     assert kept == best
 
 
+@pytest.mark.slow
 def test_a_resumed_run_takes_its_new_learning_rate(config, tmp_path):
     config = replace(config, max_steps=6, eval_steps=2, lr_scheduler_type="constant", warmup_ratio=0.0)
     steps = iter(range(10))

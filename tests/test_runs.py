@@ -554,6 +554,7 @@ def _asking(at: dict):
     return Asking
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_room_and_goes_on(config, monkeypatch):
     from core.runs import disk_space, trainer
 

@@ -89,6 +89,7 @@ def client(server, **more) -> openai.OpenAI:
     return openai.OpenAI(base_url=server[0], api_key=server[1], max_retries=0, **more)
 
 
+@pytest.mark.slow
 def test_models_are_the_base_and_the_runs(server):
     found = {model.id: model for model in client(server).models.list()}
     assert {server[2], server[3]} <= found.keys()
@@ -96,6 +97,7 @@ def test_models_are_the_base_and_the_runs(server):
     assert client(server).models.retrieve(server[2]).id == server[2]
 
 
+@pytest.mark.slow
 def test_adapters_are_switched_by_the_request(server):
     said = {
         id: client(server).chat.completions.create(model=id, messages=ASK, temperature=0, max_tokens=12)
@@ -109,6 +111,7 @@ def test_adapters_are_switched_by_the_request(server):
     assert usage.total_tokens == usage.prompt_tokens + 12
 
 
+@pytest.mark.slow
 def test_a_stream_is_the_reply_in_pieces(server):
     asked = {"model": server[2], "messages": ASK, "temperature": 0, "max_completion_tokens": 30}
     whole = client(server).chat.completions.create(**asked)
@@ -122,6 +125,7 @@ def test_a_stream_is_the_reply_in_pieces(server):
     assert [chunk.usage for chunk in plain] == [None] * len(plain)
 
 
+@pytest.mark.slow
 def test_a_seed_repeats_a_reply_and_none_does_not(server):
     def said(**more):
         asked = {"model": server[2], "messages": ASK, "max_tokens": 24, "temperature": 1.5}
@@ -131,6 +135,7 @@ def test_a_seed_repeats_a_reply_and_none_does_not(server):
     assert len({said() for _ in range(4)}) > 1
 
 
+@pytest.mark.slow
 def test_a_reply_ends_before_a_stop_word_also_in_a_stream(server):
     asked = {"model": server[3], "messages": ASK, "temperature": 0, "max_tokens": 20}
     whole = client(server).chat.completions.create(**asked).choices[0].message.content
@@ -143,6 +148,7 @@ def test_a_reply_ends_before_a_stop_word_also_in_a_stream(server):
     assert "".join(pieces) == whole[: whole.index(stop)]
 
 
+@pytest.mark.slow
 def test_log_probabilities_are_those_of_the_model(server, tiny_model):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -173,6 +179,7 @@ def test_log_probabilities_are_those_of_the_model(server, tiny_model):
     assert again == noted
 
 
+@pytest.mark.slow
 def test_a_system_prompt_changes_the_reply(server):
     def tokens(messages):
         made = client(server).chat.completions.create(model=server[2], messages=messages, max_tokens=1)
@@ -185,6 +192,7 @@ def test_a_system_prompt_changes_the_reply(server):
     assert tokens([{"role": "system", "content": "sea"}, {"role": "developer", "content": "fog"}, *ASK]) == one
 
 
+@pytest.mark.slow
 def test_without_the_key_nothing_is_answered(server):
     for key in ("wrong", "sk-soulsmith-", "ключ"):
         answer = httpx.get(f"{server[0]}/models", headers={"authorization": f"Bearer {key}".encode()})
@@ -195,6 +203,7 @@ def test_without_the_key_nothing_is_answered(server):
     assert httpx.post(f"{server[0]}/nothing").status_code == 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "kind", "param", "code"),
     [
@@ -227,6 +236,7 @@ def test_errors_are_openai_s(server, fields, kind, param, code, stream):
     assert caught.value.body["message"]
 
 
+@pytest.mark.slow
 def test_bodies_that_are_too_large_or_no_json_are_refused(server):
     headers, url = {"authorization": f"Bearer {server[1]}"}, f"{server[0]}/chat/completions"
     large = httpx.post(url, content=b" " * (api.MOST_BYTES + 1), headers=headers)
@@ -239,6 +249,7 @@ def test_bodies_that_are_too_large_or_no_json_are_refused(server):
     assert (lost.status_code, lost.json()["error"]["code"]) == (404, "unknown_url")
 
 
+@pytest.mark.slow
 def test_replies_come_in_the_order_of_the_questions(server):
     ended = []
 
@@ -253,6 +264,7 @@ def test_replies_come_in_the_order_of_the_questions(server):
     assert ended == list(range(6))
 
 
+@pytest.mark.slow
 def test_hanging_up_ends_the_reply_and_the_next_is_served(server):
     endless = {"model": server[2], "messages": ASK, "max_tokens": 900, "temperature": 0}  # it repeats itself
     stream = client(server).chat.completions.create(**endless, stream=True)
@@ -269,6 +281,7 @@ def test_hanging_up_ends_the_reply_and_the_next_is_served(server):
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.slow
 def test_a_run_that_has_the_card_is_a_busy_server(server, monkeypatch, trained):
     monkeypatch.setattr(gpu_access, "busy", lambda **_: trained[1])
     monkeypatch.setattr(gpu_access.runs, "label", lambda _: {"name": "ночной"})
@@ -278,6 +291,7 @@ def test_a_run_that_has_the_card_is_a_busy_server(server, monkeypatch, trained):
     assert caught.value.response.headers["retry-after"] == "5"
 
 
+@pytest.mark.slow
 def test_more_requests_than_wait_are_turned_away(server, monkeypatch):
     monkeypatch.setattr(api, "MOST_WAITING", 0)
     with pytest.raises(openai.RateLimitError):
@@ -375,6 +389,7 @@ def test_the_page_shows_who_may_connect_to_the_server_that_runs(home):
         jobs.delete(directory)
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_is_said(server):
     port = int(server[0].split(":")[2].split("/")[0])
     with raises("ServePortTaken", match="cannot be listened at"):

@@ -547,6 +547,7 @@ def test_half_sent_bodies_keep_nobody_out(served):
     assert share_probe.idle_connections(port, share.password, 450, share_probe.HALF_SENT) == 450
 
 
+@pytest.mark.slow
 def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
     monkeypatch.setattr(connections, "HEADER_SECONDS", 0.2)
     share = Share(echo)
@@ -560,6 +561,7 @@ def test_a_connection_that_asks_nothing_is_closed(monkeypatch):
     server.should_exit = True
 
 
+@pytest.mark.slow
 def test_a_password_that_comes_too_slowly_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(walls, "BODY_SECONDS", 0.2)
     share = Share(echo)
@@ -571,6 +573,7 @@ def test_a_password_that_comes_too_slowly_is_not_waited_for(monkeypatch):
     server.should_exit = True
 
 
+@pytest.mark.slow
 def test_the_right_password_opens_in_the_middle_of_guessing_and_one_visitor_stays_one(served):
     share, port = served
     assert share_probe.lockouts(port, share.password, 70) == 0

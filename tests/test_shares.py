@@ -269,6 +269,7 @@ def test_a_config_keeps_its_shares_on_the_disk_and_one_of_before_has_none(config
     assert TrainConfig.from_dict(old) == replace(config, mix=())
 
 
+@pytest.mark.slow
 def test_a_capsule_carries_every_corpus_and_the_database_every_loss(config, no_worker, tmp_path):
     run_id = runs.start(replace(config, max_steps=2))
     assert run_trainer.run(paths.run(run_id)) == "finished"

@@ -18,6 +18,7 @@ from core.synth.chain_source import FromChain
 from core.synth.chain_walk import Walk
 from core.synth.endpoint import Endpoint
 from core.synth.replies import Reply
+from tests.conftest import slow_but
 from tests.endpoint_server import answer, serving
 
 ROWS = json.loads((Path(__file__).parent / "meaning_rows.json").read_text(encoding="utf-8"))
@@ -145,6 +146,7 @@ BAD = {
 }
 
 
+@pytest.mark.slow
 def test_each_bad_author_is_mended_or_set_aside_with_its_reason(serve, tmp_path):
     directory = job(tmp_path, serve(author({number: one[0] for number, one in BAD.items()})), tokens=2500, parallel=6)
     assert worker.run(directory) == "finished"
@@ -164,6 +166,7 @@ def test_each_bad_author_is_mended_or_set_aside_with_its_reason(serve, tmp_path)
     assert all(number in kept for number in range(17, max(kept)))
 
 
+@pytest.mark.slow
 def test_the_images_of_a_plan_return_in_every_kept_row(serve, tmp_path):
     forgets = {at: {"line": told(200 + at)} | ({"mend": told(300 + at)} if at % 2 else {}) for at in range(0, 60, 3)}
     directory = job(tmp_path, serve(author(forgets)), tokens=2500, parallel=4)
@@ -198,7 +201,7 @@ class Killed(BaseException):
     """What ends a process here."""
 
 
-@pytest.mark.parametrize("calls", [1, 7, 20, 41])
+@pytest.mark.parametrize("calls", slow_but([7], [1, 7, 20, 41]))
 def test_a_killed_chain_goes_on_with_the_next_call(serve, tmp_path, monkeypatch, calls):
     bad = {number: one[0] for number, one in BAD.items() if not any(isinstance(text, list) for text in one[0].values())}
     whole = job(tmp_path, serve(author(bad)), out=str(tmp_path / "whole"), parallel=3)
@@ -253,6 +256,7 @@ def test_a_pause_ends_within_a_row_and_no_reply_is_asked_for_twice(serve, tmp_pa
     assert max(asked.values()) == 1
 
 
+@pytest.mark.slow
 def test_shards_share_the_groups_of_a_chain(serve, tmp_path):
     server = serve(author({}))
     whole = job(tmp_path, server, out=str(tmp_path / "whole"), tokens=2000)
@@ -588,7 +592,7 @@ def reply(voice: str, at: int, text: str | None = None) -> list[str]:
     )
 
 
-@pytest.mark.parametrize("voice", ROWS["voices"])
+@pytest.mark.parametrize("voice", slow_but(["watchman", "ferryman"], ROWS["voices"]))
 def test_the_replies_of_the_notes_pass_and_their_taboos_do_not(voice):
     card = recipes.load("voices-ru").values["cards"]["voices"][voice]
     text = ROWS["voices"][voice][1]

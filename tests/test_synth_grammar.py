@@ -137,7 +137,7 @@ LAUGHS = "kind: grid\nprompt: '{a8}'\naxes:\n  a0: &a0 [x, y]\n" + "".join(
         ("decay: -3\n", "  r0: ['x {r0}', y]\n", "SettingWrong", "decay is -3; .* between 0.01 and 1"),
         ("decay: .nan\n", "  r0: ['x {r0}', y]\n", "SettingWrong", "decay is nan"),
         ("", DOUBLING, "RowTooManySteps", "more than 100000 rules to make one row"),
-        ("", CHAIN, "RowTooDeep", 'rule "r0" uses rules within rules so deep'),
+        pytest.param("", CHAIN, "RowTooDeep", 'rule "r0" uses rules within rules so deep', marks=pytest.mark.slow),
         ("", "  r0: &r\n    x: *r\n", recipes.RulesEndless, "rules or lists contain themselves"),
     ],
 )  # fmt: skip

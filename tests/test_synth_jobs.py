@@ -22,7 +22,7 @@ from core.synth import job_files, novelty, preview, recipes, sources, synth_jobs
 from core.synth.copies import Copies
 from core.training import encoding
 from tests import tiny_tokenizers
-from tests.conftest import raises
+from tests.conftest import raises, slow_but
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,6 +112,7 @@ def one_whole_and_one_paused(folder: Path, tiny_tokens: str) -> tuple[Path, Path
     return whole, paused
 
 
+@pytest.mark.slow
 def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_the_same(tmp_path, tiny_tokens):
     whole, parts = one_whole_and_one_paused(tmp_path, tiny_tokens)
     with (parts / "dropped.jsonl").open("ab") as torn:
@@ -138,7 +139,7 @@ def test_near_copies_are_dropped_with_the_reason_and_a_job_that_went_on_drops_th
     assert len(blocks) == card["synth"]["tokens"] // 64 * 64 * 4
 
 
-@pytest.mark.parametrize("kept_rows", [0, 1, 7])
+@pytest.mark.parametrize("kept_rows", slow_but([7], [0, 1, 7]))
 def test_rows_that_a_kill_kept_from_the_disk_are_made_again(tmp_path, tiny_tokens, kept_rows):
     """Of a write that a kill ended in the middle, rows are missing before others that are known to be dropped."""
     whole, killed = one_whole_and_one_paused(tmp_path, tiny_tokens)
@@ -172,6 +173,7 @@ def test_a_row_is_made_again_from_its_provenance(tmp_path):
     assert card["synth"]["text"] == recipes.load("style-ru").text
 
 
+@pytest.mark.slow
 def test_tokens_are_counted_as_training_will_count_them(tiny_tokens):
     light = tokenizer.load(tiny_tokens)
     rows = [recipes.load(name).make(1, n) for name in ("style-en", "fractals-ru") for n in range(5)]
@@ -247,6 +249,7 @@ def test_a_job_that_was_killed_is_lost_and_can_go_on():
     wait(directory, "stopped")
 
 
+@pytest.mark.slow
 def test_a_recipe_with_little_to_say_pauses_the_job(tmp_path):
     path = tmp_path / "little.yaml"
     path.write_text('lang: en\nrules:\n  text: ["{a} {a}"]\n  a: [q, w, e, r, t, y, u, i]\n', encoding="utf-8")
@@ -306,6 +309,7 @@ def natural_lines(count: int) -> list[str]:
     return [" ".join("".join(draw.choices(vowels, k=draw.randint(2, 9))) for _ in range(12)) for _ in range(count)]
 
 
+@pytest.mark.slow
 def test_a_mix_holds_its_shares_where_one_part_repeats_itself(tmp_path):
     """Copies are dropped after they were drawn: the shares are those of what is kept."""
     lines = [line for line in natural_lines(700) for _ in range(3)]
@@ -333,6 +337,7 @@ def test_a_mix_that_cannot_hold_its_shares_is_refused_or_pauses_in_words(tmp_pat
     assert 0 < last["tokens"] < 20_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [2, 3])
 def test_shards_make_the_rows_of_the_whole_and_no_row_twice(of):
     whole = synth_jobs.create({"recipe": "style-en", "tokens": 30_000, "seed": 4})
@@ -368,6 +373,7 @@ def test_shards_of_chains_keep_rows_together():
             sources.shard_of(wrong)
 
 
+@pytest.mark.slow
 def test_what_is_new_is_counted_over_all_rows_and_told_again_after_a_pause():
     whole, parts = (synth_jobs.create({"recipe": "fractals-en", "tokens": 60_000, "seed": 1}) for _ in range(2))
     pause(parts)
@@ -385,6 +391,7 @@ def test_what_is_new_is_counted_over_all_rows_and_told_again_after_a_pause():
     assert said["points"] == curves[0]
 
 
+@pytest.mark.slow
 def test_a_recipe_that_says_the_same_is_told_from_one_that_does_not():
     draw = random.Random(2)
     said, flat = (novelty.Novelty(200_000) for _ in range(2))

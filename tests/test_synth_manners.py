@@ -11,7 +11,7 @@ from core.corpus import corpus, storage
 from core.errors import UserError
 from core.synth import endpoint, prompts, recipes, replies, synth_jobs, worker
 from core.synth.replies import Reply
-from tests.conftest import raises
+from tests.conftest import raises, slow_but
 from tests.endpoint_server import Server, answer, serving
 from tests.manners import ASIDE, GOOD, KEPT, LOOKALIKES, ГУД
 
@@ -121,6 +121,7 @@ def job(tmp_path, server: Server, **more):
     return synth_jobs.create(wanted | {"endpoint": server.url, "endpoint_model": "m"} | more)
 
 
+@pytest.mark.slow
 def test_three_replies_of_every_manner_leave_only_good_rows(serve, tmp_path):
     """Each manner comes three times around texts of its own; the rows of the corpus are those texts and no others."""
     bad = [(reply.text, reply.finish, reply.reasoning) for reply, reason in ASIDE.values() if reason != "copy"] * 3
@@ -155,7 +156,7 @@ def test_a_job_that_gets_nothing_else_says_so(serve, tmp_path, said, reason):
     assert (last["reason"], last["rows"]) == (reason, int(said == GOOD))
 
 
-@pytest.mark.parametrize("ask", ["pause", "stop"])
+@pytest.mark.parametrize("ask", slow_but(["pause"], ["pause", "stop"]))
 def test_a_job_ends_within_seconds_while_its_server_hangs(serve, tmp_path, ask):
     hung = []
 

@@ -127,6 +127,7 @@ def test_the_model_that_a_recipe_names_reads_what_a_server_writes(serve, monkeyp
     assert {row.get("reason") for row in rows} == {"too_far"}
 
 
+@pytest.mark.slow
 def test_a_server_writes_several_rows_at_once_while_a_chosen_model_compares_them(serve, monkeypatch):
     reader, opened, together = Copyist(mends=False), [], threading.Barrier(3, timeout=20)
 
@@ -175,6 +176,7 @@ def test_rows_of_a_server_wait_for_the_model_that_compares_and_are_not_asked_for
     assert "row" in rows[0]
 
 
+@pytest.mark.slow
 def test_without_a_model_of_this_machine_that_is_said(serve):
     server = serve(author({}))
     wanted = {"endpoint": server.url, "endpoint_model": "m"}
@@ -206,6 +208,7 @@ def test_a_wrong_comparison_is_refused(near, words):
     assert words in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_local_model_gives_a_vector_a_text_and_its_memory_back_where_a_run_wants_the_card(tiny_model, monkeypatch):
     writer = Local(str(tiny_model))
     sea, again, lamp = writer.hidden_means(["sea lamp oil", "sea lamp oil", "coffee window"])

@@ -32,6 +32,7 @@ def test_a_preference_pair_counts_as_the_two_sequences_that_it_is_read_as(tmp_pa
     assert token_counter.of_corpus(made(tmp_path, rows), tiny_model) == (tokens(sides, tiny_tokenizer), True)
 
 
+@pytest.mark.slow
 def test_of_a_large_corpus_a_part_is_counted(tmp_path, tiny_model, tiny_tokenizer):
     rows = chat_rows(3000)
     found, counted = token_counter.of_corpus(made(tmp_path, rows), tiny_model)

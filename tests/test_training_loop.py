@@ -14,7 +14,7 @@ import pytest
 from core.runs import alerts
 from core.training import batching, checkpoints, devices, environment, training_loop
 from core.training.config import TrainConfig
-from tests.conftest import put_program
+from tests.conftest import put_program, slow_but
 
 ROOT = Path(__file__).parents[1]
 
@@ -132,7 +132,7 @@ def test_memory_of_torch_s_own_class_is_known_without_a_word():
     assert not environment.is_out_of_memory(ValueError("lora_rank must be at least 1"))
 
 
-@pytest.mark.parametrize("where", ["optimizer", "backward", "evaluation"])
+@pytest.mark.parametrize("where", slow_but(["backward"], ["optimizer", "backward", "evaluation"]))
 def test_memory_that_ran_out_anywhere_reaches_the_diagnosis_with_step_and_batch(config, monkeypatch, where):
     import torch
     from accelerate import Accelerator
@@ -202,6 +202,7 @@ def test_what_a_card_says_of_itself_is_worded(monkeypatch, capsys):
     assert "outside the vocabulary" in str(trainer._worded(assertion, paths.run("none")))
 
 
+@pytest.mark.slow
 def test_samples_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(config, monkeypatch):
     """At step 2 there is too little for both; later there is enough again for the samples."""
     from core import events, paths
@@ -231,6 +232,7 @@ def test_samples_or_a_meter_that_memory_does_not_hold_is_skipped_with_an_alert(c
     assert "At step 6 there was not enough memory for the forgetting meter" in run_html.alert(Say("en"), *found[0])
 
 
+@pytest.mark.slow
 def test_a_gradient_of_nothing_is_an_alert_by_the_third_step(config, monkeypatch):
     from core import paths
     from core.runs import runs, store, trainer
@@ -363,6 +365,7 @@ def test_a_stopped_run_names_the_loss_of_the_weights_that_it_leaves(config, tmp_
     assert losses[named] == min(losses[2], losses[3])
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_a_stop_leaves_no_time_for_names_no_loss(config, tmp_path, monkeypatch):
     monkeypatch.setattr(training_loop.callbacks, "STOP_CHECK_SECONDS", math.inf)
     monkeypatch.setattr(training_loop.callbacks, "LAST_EVALUATION_SECONDS", -1.0)
@@ -393,6 +396,7 @@ def test_the_best_weights_are_not_those_that_forgot(config, tmp_path, monkeypatc
     assert (ending["kept_step"], ending["eval_loss"]) == (2, 3.0)
 
 
+@pytest.mark.slow
 def test_every_run_replies_at_both_ends_and_is_measured_on_a_card(config, monkeypatch):
     """The tests' processor stands for a card where it says that it is none."""
     from core import events, paths

@@ -315,7 +315,7 @@ class Sink(BaseHTTPRequestHandler):
 def sink():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     server.asked = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
 
