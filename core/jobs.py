@@ -36,10 +36,6 @@ LOCK_SECONDS = 20
 POLL_SECONDS = 0.5
 
 
-class JobStillAtWork(UserError):
-    template = 'The job "{name}" is still at work. Stop it first.'
-
-
 class AlreadyAtWork(UserError):
     template = "The job {job} is worked on by another process already."
 
@@ -114,7 +110,7 @@ def request(directory: Path) -> dict:
 def delete(directory: Path) -> None:
     """Delete a job with all that it made."""
     if is_alive(directory):
-        raise JobStillAtWork(name=request(directory)["name"])
+        raise errors.named("JobStillAtWork", name=request(directory)["name"])
     shutil.rmtree(directory)
 
 

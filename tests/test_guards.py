@@ -235,9 +235,9 @@ def test_an_error_without_a_class_is_raised_with_the_values_of_its_sentence():
 
 
 def named(path: Path):
-    """(name, names of the values) of every errors.named() of a file whose name is written there."""
+    """(name, names of the values) of every errors.named() or TemplateWrong() of a file whose name is written there."""
     for node in nodes_of(path):
-        is_call = isinstance(node, ast.Call) and ast.unparse(node.func) in ("named", "errors.named")
+        is_call = isinstance(node, ast.Call) and ast.unparse(node.func) in ("named", "errors.named", "TemplateWrong")
         if is_call and node.args and isinstance(node.args[0], ast.Constant):
             yield node.args[0].value, {keyword.arg for keyword in node.keywords}
 

@@ -15,7 +15,6 @@ import torch
 from core import errors, files
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
-from core.chat.types import AdapterForeign
 from core.errors import UserError
 from core.estimate import catalogue, memory
 from core.estimate.setup import Setup
@@ -214,7 +213,7 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
             )
     for old in list(weights.adapters)[: max(0, len(weights.adapters) + 1 - MOST_ADAPTERS)]:
         weights.model.delete_adapter(weights.adapters.pop(old))
-    foreign = {"adapter": directory, "model": one.base_model, "tensors": len(saved)}
+    model, tensors = one.base_model, len(saved)
     try:
         if not hasattr(weights.model, "peft_config"):
             config = PeftConfig.from_pretrained(directory, inference_mode=True)
@@ -224,10 +223,11 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
     except (RuntimeError, ValueError) as error:  # PEFT's words for another shape, and for a layer that isn't there
         if environment.is_out_of_memory(error):
             raise
-        raise AdapterForeign(**foreign, matched=0) from error
+        raise errors.named("AdapterForeign", adapter=directory, model=model, tensors=tensors, matched=0) from error
     unexpected = [tensor for tensor in loaded.unexpected_keys if "lora_" in tensor]
     if unexpected or loaded.missing_keys or not any("lora_" in tensor for tensor in saved):
-        raise AdapterForeign(**foreign, matched=len(saved) - len(unexpected))
+        matched = tensors - len(unexpected)
+        raise errors.named("AdapterForeign", adapter=directory, model=model, tensors=tensors, matched=matched)
     weights.model.eval()
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     weights.adapter_layers = tuple(module for module in weights.model.modules() if isinstance(module, kinds))

@@ -14,7 +14,7 @@ from transformers.generation import logits_process
 from core import errors
 from core.chat import engine, profiles
 from core.chat.engine import BASE_ADAPTER, LoadedModel
-from core.chat.types import ChatClosed, Question, Reply, Sampling
+from core.chat.types import Question, Reply, Sampling
 from core.training import batching, encoding
 from core.training.config import TrainConfig
 
@@ -292,7 +292,7 @@ def held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool] =
     with engine.LOCK:
         try:
             if hung_up():  # while it waited for its turn
-                raise ChatClosed
+                raise errors.named("ChatClosed")
             return _held_out_loss(model_id, rows, hung_up)
         except Exception as error:
             engine.raise_if_out_of_memory(error, model_id)
@@ -321,5 +321,5 @@ def _held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool])
     finally:
         engine.set_adapter(weights, None)
     if loss is None:
-        raise ChatClosed
+        raise errors.named("ChatClosed")
     return {"loss": loss, "rows": len(encoded)}

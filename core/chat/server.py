@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from core import errors, files
 from core.chat.chat import END_SECONDS, LOOK_SECONDS, address_file, lock_file, receive, send
-from core.chat.types import ChatClosed, Question, Sampling
+from core.chat.types import Question, Sampling
 from core.errors import UserError
 
 IDLE_SECONDS = 30 * 60  # without a question: the memory goes back
@@ -119,7 +119,7 @@ class Server:
         finally:
             self.line.remove(ticket)
         if not complete and not connection.poll():
-            raise ChatClosed
+            raise errors.named("ChatClosed")
 
     def _measure(self, connection: Connection, contestant: str, rows: list[dict]) -> Iterator[dict]:
         from core.chat import generation  # noqa: PLC0415 - torch is imported with the first question

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gguf import GGUFWriter, TokenType
 
-from core.errors import UserError
+from core import errors
 from core.training import encoding
 
 # How each family splits a text before its merges, as tokenizer.json says it: llama.cpp knows them by name.
@@ -22,21 +22,14 @@ PATTERNS = {LLAMA3: "llama-bpe", LLAMA3.replace("{1,3}", ""): "qwen2", TEKKEN: "
 SENTENCE_PIECE = "spm"
 
 
-class GgufTokenizer(UserError):
-    template = (
-        "The tokenizer of {model} splits texts in a way that cannot be named in a GGUF file here. "
-        "Export the model merged, then run llama.cpp's convert_hf_to_gguf.py on that directory."
-    )
-
-
 def kind(directory: Path) -> str:
     """The name of the tokenizer's way to split: llama-bpe, qwen2, tekken, smollm, gpt-2, or spm for byte fallback."""
     try:
         values = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     except OSError as error:
-        raise GgufTokenizer(model=directory.name) from error
+        raise errors.named("GgufTokenizer", model=directory.name) from error
     if values["model"].get("type") != "BPE":
-        raise GgufTokenizer(model=directory.name)
+        raise errors.named("GgufTokenizer", model=directory.name)
     if values["model"].get("byte_fallback"):
         return SENTENCE_PIECE
     before = values.get("pre_tokenizer") or {}
@@ -49,7 +42,7 @@ def kind(directory: Path) -> str:
         return "gpt-2"
     if names == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
         return "smollm"
-    raise GgufTokenizer(model=directory.name)
+    raise errors.named("GgufTokenizer", model=directory.name)
 
 
 def add(writer: GGUFWriter, directory: Path, tokenizer, size: int) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 
+from core import errors
 from core.chat import engine, profiles
 from core.prompt_search.candidates import NONE, Candidate
-from core.synth.local import Local, WriterOutOfMemory
+from core.synth.local import Local
 from core.training import batching, cross_entropy, encoding, environment, packages
 from core.training.config import TrainConfig
 from core.training.errors import NoChatTemplate, NothingToLearn, TemplateRefused
@@ -117,6 +118,6 @@ class Judge:
                 raise
             engine.empty_frames(error)
             if self.batch == 1:
-                raise WriterOutOfMemory(model=self.local.path.name) from error
+                raise errors.named("WriterOutOfMemory", model=self.local.path.name) from error
         self.batch //= 2
         return self._mean(pieces, should_stop)

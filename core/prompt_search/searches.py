@@ -64,7 +64,7 @@ def resume(directory: Path) -> None:
     """
     name = jobs.request(directory)["name"]
     if jobs.is_alive(directory):
-        raise jobs.JobStillAtWork(name=name)
+        raise errors.named("JobStillAtWork", name=name)
     if jobs.state(directory) == "finished":
         raise errors.named("SearchEnded", name=name)
     start(directory)

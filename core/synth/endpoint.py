@@ -34,17 +34,6 @@ THINKING = {
 OPTIONAL = ("reasoning_effort", "chat_template_kwargs", "top_p", "seed", "temperature")  # the first to go is first
 
 
-class EndpointRefused(UserError):
-    template = (
-        "{url} refused with {status}: {reason}. Check the key: that in SOULSMITH_API_KEY is sent to the server in "
-        "SOULSMITH_API_URL alone, that in OPENAI_API_KEY to OpenAI or to OPENAI_BASE_URL."
-    )
-
-
-class EndpointMissing(UserError):
-    template = "There is nothing at {url} ({status}): {reason}. Check the address and the name of the model."
-
-
 class EndpointDown(UserError):
     template = "{url} did not answer in {attempts} attempts. The last: {reason}. Start the server, then go on."
 
@@ -195,12 +184,12 @@ class Endpoint:
             reason = body["message"] if isinstance(body, dict) else body
         except (ValueError, KeyError, TypeError):
             reason = " ".join(text.split()) or error.reason
-        values = {"url": self.url, "status": error.code, "reason": self._hidden(str(reason))[:200].rstrip(".")}
+        reason = self._hidden(str(reason))[:200].rstrip(".")
         if error.code in (401, 403):
-            raise EndpointRefused(**values) from None
+            raise errors.named("EndpointRefused", url=self.url, status=error.code, reason=reason) from None
         if error.code == 404:
-            raise EndpointMissing(**values) from None
-        return values["reason"]
+            raise errors.named("EndpointMissing", url=self.url, status=error.code, reason=reason) from None
+        return reason
 
 
 def _to_leave_out(detail: str, fields: dict) -> str:

@@ -15,7 +15,6 @@ import torch
 from core.chat import chat, engine
 from core.corpus import turns
 from core.corpus.token_counter import directory
-from core.errors import UserError
 from core.runs import gpu_access
 from core.synth.replies import Reply
 from core.training import devices, encoding, environment, errors, model_loading, tokenizer_loading
@@ -30,13 +29,6 @@ LOOK_SECONDS = 1.0  # between two looks, while it writes, whether a run wants th
 
 class WriterWaits(gpu_access.CardBusy):
     template = 'The run "{name}" is training and has the card. Wait for its end, or let a server write.'
-
-
-class WriterOutOfMemory(UserError):
-    template = (
-        "Memory is too small for {model} to write even one row at a time. Choose a smaller model or shorter replies, or "
-        "close other programs."
-    )
 
 
 class Local:
@@ -66,7 +58,7 @@ class Local:
             if written is not None:
                 replies += written
             elif len(some) == 1:
-                raise WriterOutOfMemory(model=self.path.name)
+                raise errors.named("WriterOutOfMemory", model=self.path.name)
             else:
                 self.most = len(some) // 2
         return replies
@@ -134,7 +126,7 @@ class Local:
             engine.empty_frames(error)
             self.close()
             if environment.is_out_of_memory(error):
-                raise WriterOutOfMemory(model=self.path.name) from error
+                raise errors.named("WriterOutOfMemory", model=self.path.name) from error
             raise
 
     def _load(self) -> None:
