@@ -81,7 +81,8 @@ def test_a_capsule_holds_all_that_trains_again_and_no_secret(trained_run, tmp_pa
         "adapter-card.md",
         "corpus.jsonl",
     ]
-    assert program == {f"training/{file.name}": file.read_bytes() for file in (ROOT / "core" / "training").glob("*.py")}
+    carried = [file for file in (ROOT / "core" / "training").iterdir() if file.suffix in (".py", ".json")]
+    assert program == {f"training/{file.name}": file.read_bytes() for file in carried}
     first = [{**event, "model": ""} for event in events.read(paths.run(trained_run))[0]]
     assert [{**json.loads(line), "model": ""} for line in held["events.jsonl"].splitlines()] == first
     assert len(held["corpus.jsonl"].splitlines()) == 40

@@ -15,7 +15,7 @@ from core.prompt_search.candidates import NONE, Candidate
 from core.synth.local import Local
 from core.training import batching, cross_entropy, encoding, environment, packages
 from core.training.config import TrainConfig
-from core.training.errors import NoChatTemplate, NothingToLearn, TemplateRefused
+from core.training.errors import TemplateRefused, TrainingError
 
 BATCH = 4  # rows of a forward pass; fewer where memory ran out
 PROPOSAL_TOKENS, TEMPERATURE = 200, 0.9
@@ -41,7 +41,7 @@ class Judge:
         if not hasattr(self.local.model, "loss_is_tiled"):
             cross_entropy.without_logits(self.local.model)
         if not self.local.tokenizer.chat_template:
-            raise NoChatTemplate(model=self.local.path.name, name=self.corpus_name)
+            raise TrainingError("NoChatTemplate", model=self.local.path.name, name=self.corpus_name)
 
     def close(self) -> None:
         self.local.close()
@@ -64,7 +64,7 @@ class Judge:
                 self.longest = max(self.longest, len(encoding.encode(row, self.local.tokenizer)["input_ids"]))
         self.example = next((row for row in rows if self.encoded(NONE, row)), None)
         if self.example is None:
-            raise NothingToLearn(name=self.corpus_name, max_length=self.config.max_length)
+            raise TrainingError("NothingToLearn", name=self.corpus_name, max_length=self.config.max_length)
 
     def unfit(self, candidate: Candidate) -> str:
         """Why a candidate cannot stand before the rows: refused by the template, too_long for the context; or nothing."""

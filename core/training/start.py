@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .config import TrainConfig
-from .errors import StartForeign, StartIsAdapter, StartIsWhole, StartNotPlainLora, StartSetting, StartUnreadable
+from .errors import TrainingError
 
 ADAPTER = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -41,7 +41,7 @@ def read_adapter(directory: str | Path) -> dict:
             raise ValueError(f"{path} has values of another type")
         return values
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StartUnreadable(start=directory, missing=ADAPTER) from error
+        raise TrainingError("StartUnreadable", start=directory, missing=ADAPTER) from error
 
 
 def _is_sound(adapter: dict) -> bool:
@@ -59,7 +59,7 @@ def fields_of(adapter: dict) -> dict:
     """
     odd = [name for name in OTHERS if adapter.get(name)] + (["bias"] if adapter.get("bias", "none") != "none" else [])
     if adapter["peft_type"] != "LORA" or odd:
-        raise StartNotPlainLora(kind=", ".join([adapter["peft_type"], *odd]))
+        raise TrainingError("StartNotPlainLora", kind=", ".join([adapter["peft_type"], *odd]))
     targets = adapter.get("target_modules") or ()
     # Bare parameters of experts have no name in target_modules: they come with all-linear.
     named = "all-linear" if adapter.get("target_parameters") or isinstance(targets, str) else _names(targets)
@@ -93,16 +93,16 @@ def check_settings(config: TrainConfig) -> None:
     start = Path(config.start)
     if config.method == "full":
         if is_adapter(start):
-            raise StartIsAdapter(start=start)
+            raise TrainingError("StartIsAdapter", start=start)
         if not (start / "config.json").is_file():
-            raise StartUnreadable(start=start, missing="config.json")
+            raise TrainingError("StartUnreadable", start=start, missing="config.json")
         return
     if (start / "config.json").is_file() and not is_adapter(start):
-        raise StartIsWhole(start=start, method=config.method)
+        raise TrainingError("StartIsWhole", start=start, method=config.method)
     for field, theirs in fields_of(read_adapter(start)).items():
         ours = getattr(config, field)
         if field != "target_modules" and ours != theirs:  # whether these are the same layers, their tensors say
-            raise StartSetting(start=start, field=field, theirs=theirs, ours=ours)
+            raise TrainingError("StartSetting", start=start, field=field, theirs=theirs, ours=ours)
 
 
 def check(config: TrainConfig, model) -> None:
@@ -129,7 +129,9 @@ def _check_whole(config: TrainConfig, start: Path) -> None:
     matched = len(theirs.items() & ours.items())
     if theirs != ours:
         about = {"base": start.name, "targets": "-"}
-        raise StartForeign(**_named(config), **about, tensors=len(theirs), matched=matched, wanted=len(ours))
+        raise TrainingError(
+            "StartForeign", **_named(config), **about, tensors=len(theirs), matched=matched, wanted=len(ours)
+        )
 
 
 def load(config: TrainConfig, model) -> None:
@@ -158,7 +160,9 @@ def _check_tensors(config: TrainConfig, adapter: dict, model) -> None:
     if saved != wanted:
         about = {"base": adapter.get("base_model_name_or_path") or "-", "targets": fields_of(adapter)["target_modules"]}
         matched = sum(wanted.get(name) == shape for name, shape in saved.items())
-        raise StartForeign(**_named(config), **about, tensors=len(saved), matched=matched, wanted=len(wanted))
+        raise TrainingError(
+            "StartForeign", **_named(config), **about, tensors=len(saved), matched=matched, wanted=len(wanted)
+        )
 
 
 def _named(config: TrainConfig) -> dict:
@@ -181,4 +185,4 @@ def _shapes(start: Path) -> dict[str, list[int]]:
         MemoryError,
         RecursionError,
     ) as error:
-        raise StartUnreadable(start=start, missing=WEIGHTS) from error
+        raise TrainingError("StartUnreadable", start=start, missing=WEIGHTS) from error
