@@ -24,12 +24,7 @@ from ui import training_form
 from ui.errors import Refused
 from ui.text import ENGLISH, LANGUAGES, LOCALES, Say
 
-BY_NAME = (
-    "named",
-    "errors.named",
-    "TemplateWrong",
-    "TrainingError",
-)  # what raises an error by the name of its sentence
+BY_NAME = ("named", "errors.named", "TemplateWrong", "TrainingError")  # raise an error by the name of its sentence
 SENTENCES = LOCALES["en"]["errors"] | training_errors.sentences()
 
 ROOT = Path(__file__).parent.parent
