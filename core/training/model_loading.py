@@ -33,15 +33,15 @@ def model_config(directory: str | Path):
     Raises:
         ArchitectureUnknown: of a kind that transformers does not know, or that does not write text.
     """
-    unknown = {"model": Path(directory).name, "version": transformers.__version__}
+    model, version = Path(directory).name, transformers.__version__
     try:
         shape = AutoConfig.from_pretrained(directory)
     except ValueError as error:  # a kind that this version of transformers does not know
         values = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8"))
         kind = values.get("model_type") if isinstance(values, dict) else None
-        raise TrainingError("ArchitectureUnknown", kind=kind, **unknown) from error
+        raise TrainingError("ArchitectureUnknown", model=model, kind=kind, version=version) from error
     if auto_class(shape) is None:
-        raise TrainingError("ArchitectureUnknown", kind=shape.model_type, **unknown)
+        raise TrainingError("ArchitectureUnknown", model=model, kind=shape.model_type, version=version)
     return shape
 
 

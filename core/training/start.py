@@ -126,12 +126,8 @@ def _check_whole(config: TrainConfig, start: Path) -> None:
         {name: tuple(weight.shape) for name, weight in model_loading.skeleton(shape).named_parameters()}
         for shape in map(model_loading.model_config, (start, config.base_model))
     )
-    matched = len(theirs.items() & ours.items())
     if theirs != ours:
-        about = {"base": start.name, "targets": "-"}
-        raise TrainingError(
-            "StartForeign", **_named(config), **about, tensors=len(theirs), matched=matched, wanted=len(ours)
-        )
+        raise _foreign(config, theirs, ours, start.name, "-")
 
 
 def load(config: TrainConfig, model) -> None:
@@ -158,15 +154,22 @@ def _check_tensors(config: TrainConfig, adapter: dict, model) -> None:
         for name, weight in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
     if saved != wanted:
-        about = {"base": adapter.get("base_model_name_or_path") or "-", "targets": fields_of(adapter)["target_modules"]}
-        matched = sum(wanted.get(name) == shape for name, shape in saved.items())
-        raise TrainingError(
-            "StartForeign", **_named(config), **about, tensors=len(saved), matched=matched, wanted=len(wanted)
-        )
+        base, targets = adapter.get("base_model_name_or_path") or "-", fields_of(adapter)["target_modules"]
+        raise _foreign(config, saved, wanted, base, targets)
 
 
-def _named(config: TrainConfig) -> dict:
-    return {"start": config.start, "model": Path(config.base_model).name}
+def _foreign(config: TrainConfig, theirs: dict, wanted: dict, base: str, targets: str) -> TrainingError:
+    """The error for shapes of tensors that do not fit those wanted, both by their names."""
+    return TrainingError(
+        "StartForeign",
+        start=config.start,
+        model=Path(config.base_model).name,
+        base=base,
+        targets=targets,
+        tensors=len(theirs),
+        matched=sum(wanted.get(name) == shape for name, shape in theirs.items()),
+        wanted=len(wanted),
+    )
 
 
 def _shapes(start: Path) -> dict[str, list[int]]:
