@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from core import errors
 from core.chat import chat, engine
 from core.corpus import turns
 from core.corpus.token_counter import directory
 from core.runs import gpu_access
 from core.synth.replies import Reply
-from core.training import devices, encoding, environment, errors, model_loading, tokenizer_loading
+from core.training import devices, encoding, environment, model_loading, tokenizer_loading
 from core.training.config import TrainConfig
+from core.training.errors import TemplateRefused
 from core.training.generate import evaluating, generate
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
@@ -186,5 +188,5 @@ class Local:
         """The tokens of a prompt; a template that takes no system turn gets it in the question."""
         try:
             return encoding.prompt_ids(messages, self.tokenizer)
-        except errors.TemplateRefused:
+        except TemplateRefused:
             return encoding.prompt_ids(turns.folded(messages), self.tokenizer)
