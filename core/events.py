@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,11 @@ def append(run_dir: Path, event: str, **values: Any) -> None:
         if event == "checkpoint":  # after a power cut the log must not end before the checkpoint that is resumed
             output.flush()
             os.fsync(output.fileno())
+
+
+def echo(event: str, **values: Any) -> None:
+    """Print an event on stderr: what a command line shows of work that has no directory."""
+    print(json.dumps({"event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
 
 
 def cut_partial_line(run_dir: Path) -> None:

@@ -95,20 +95,16 @@ def prompt_of(base_model: str, corpus: str) -> dict:
             same = (config.base_model, config.corpus) == (base_model, corpus)
             if same and (compared := searches.best(config)) and (gained := over_prompt(run_id)):
                 return {"before": compared["before"], "name": runs.label(run_id)["name"], **gained}
-    return {"before": found["before"], "loss": _prompt_loss(found)} if found else {}
+    return {"before": found["before"], "loss": searches.loss(found)} if found else {}
 
 
 def _over_prompt(run_id: str, found: dict) -> dict | None:
     search = searches.best(runs.config(run_id))
     if search is None or found["after"] is None or search["rows"] != found["rows"]:
         return None
-    loss = _prompt_loss(search)
+    loss = searches.loss(search)
     gain = loss - found["after"]
     return {"loss": loss, "gain": gain, "gains": gain > GAIN * loss, "profile": search["profile"]}
-
-
-def _prompt_loss(search: dict) -> float:
-    return search["loss"] if search["profile"] else search["before"]
 
 
 def best_checkpoint(losses: dict[int, float], scores: list[dict], steps: list[int]) -> int | None:

@@ -144,7 +144,7 @@ class Endpoint:
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.8, 1.2)
             attempt += 1
             try:
-                return parsed(self._read(body), self._hidden)
+                return parsed(self._read(body))
             except urllib.error.HTTPError as error:
                 reason = f"{error.code} {self._reason(error)}"
                 if error.code < 500 and error.code not in (408, 425, 429):
@@ -153,7 +153,7 @@ class Endpoint:
             except (OSError, UnicodeError, http.client.HTTPException) as error:
                 # Refused, reset, timed out, cut in the middle, or no name that a host can have.
                 timeouts += isinstance(getattr(error, "reason", error), TimeoutError)
-                reason = self._hidden(str(getattr(error, "reason", error)) or type(error).__name__)
+                reason = errors.without_keys(str(getattr(error, "reason", error)) or type(error).__name__)
         raise EndpointDown(url=self.url, attempts=attempt, reason=reason.rstrip("."))
 
     def _read(self, body: bytes) -> bytes:
@@ -169,10 +169,6 @@ class Endpoint:
             raise http.client.IncompleteRead(raw, response.length)
         return raw
 
-    def _hidden(self, text: str) -> str:
-        """What a server said, without the key."""
-        return errors.without_keys(text)
-
     def _reason(self, error: urllib.error.HTTPError) -> str:
         """What a server says about an HTTP error; raises where another attempt cannot help."""
         try:
@@ -184,7 +180,7 @@ class Endpoint:
             reason = body["message"] if isinstance(body, dict) else body
         except (ValueError, KeyError, TypeError):
             reason = " ".join(text.split()) or error.reason
-        reason = self._hidden(str(reason))[:200].rstrip(".")
+        reason = errors.without_keys(str(reason))[:200].rstrip(".")
         if error.code in (401, 403):
             raise errors.named("EndpointRefused", url=self.url, status=error.code, reason=reason) from None
         if error.code == 404:
@@ -212,9 +208,9 @@ def _retry_after(error: urllib.error.HTTPError) -> float:
         return 0.0
 
 
-def parsed(raw: bytes, hidden=str) -> Reply:
-    """The reply in a response body, whatever it is; `hidden` takes secrets out of a text."""
-    start = hidden(raw[:2000].decode("utf-8", "replace"))[:200].strip()
+def parsed(raw: bytes) -> Reply:
+    """The reply in a response body, whatever it is, without the keys that a server may repeat."""
+    start = errors.without_keys(raw[:2000].decode("utf-8", "replace"))[:200].strip()
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
@@ -227,11 +223,11 @@ def parsed(raw: bytes, hidden=str) -> Reply:
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
     thought = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking") or ""
     return Reply(
-        hidden(_text(message.get("content") or choice.get("text") or message.get("refusal") or "")),
+        errors.without_keys(_text(message.get("content") or choice.get("text") or message.get("refusal") or "")),
         finish=str(choice.get("finish_reason") or "stop"),
         tokens_in=_count(usage.get("prompt_tokens")),
         tokens_out=_count(usage.get("completion_tokens")),
-        reasoning=hidden(_text(thought)),
+        reasoning=errors.without_keys(_text(thought)),
     )
 
 
