@@ -10,6 +10,7 @@ waits, and they expire with its next event. once.json holds what a training run 
 
 import argparse
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -317,6 +318,21 @@ def described(error: Exception, directory: Path) -> UserError:
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
         return files.worded(error, directory)
     return errors.named("JobFailed", kind=type(error).__name__, reason=errors.first_line(error) + ".", path=directory)
+
+
+def command(parser: argparse.ArgumentParser, run: Callable, work: Callable | None = None) -> None:
+    """Parse a command line and print what `run(args, parser)` returns; with --job do the `work` of a job instead."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    if work:
+        parser.add_argument("--job", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if work and args.job:
+        main(parser, args.job, work)
+    try:
+        result = run(args, parser)
+    except (UserError, OSError) as error:
+        sys.exit(errors.tell(error, args.json))
+    print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 
 
 def main(parser: argparse.ArgumentParser, directory: str, work) -> None:
