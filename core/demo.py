@@ -97,7 +97,7 @@ def sample_corpus() -> str:
     return corpus.create([sample["path"]], SAMPLE)["id"]
 
 
-def furnish() -> list[str]:
+def add_recorded_runs() -> list[str]:
     """Put recorded runs and the corpus that they learned from into the data directory; the ids of the runs.
 
     They were trained for real; what they wrote about themselves is bundled, their weights are not.

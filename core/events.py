@@ -36,7 +36,7 @@ def echo(event: str, **values: Any) -> None:
 
 
 def cut_partial_line(run_dir: Path) -> None:
-    """Cut off a line that a dead process left half-written; call it while holding the job's lock."""
+    """Truncate a partial last line left by a killed process; call it while holding the job's lock."""
     files.cut_partial_line(file(run_dir))
 
 

@@ -42,7 +42,7 @@ class AlreadyAtWork(UserError):
 
 
 class Stopped(BaseException):
-    """Somebody asked the job to stop or to pause: its argument is the request. No handler of errors may swallow it."""
+    """Raised when a stop or pause was requested; its argument is the request. No error handler may swallow it."""
 
 
 # Directories
@@ -208,7 +208,7 @@ def end_request(directory: Path) -> str:
 
 
 def end_if_requested(directory: Path) -> None:
-    """Raise Stopped where somebody asked to stop or to pause."""
+    """Raise Stopped if a stop or pause was requested."""
     if request := end_request(directory):
         raise Stopped(request)
 

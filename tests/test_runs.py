@@ -489,7 +489,7 @@ def test_a_run_that_a_reboot_interrupted_comes_back_by_itself(config, no_worker)
         events.append(paths.run(lost), "started")
         files.write_json(paths.run(lost) / "process.json", {"boot_id": boot, "starts": 1})
     assert queue.needs_worker()
-    queue.come_back()
+    queue.requeue_interrupted()
     assert [runs.state(lost) for lost in (run_id, killed)] == ["queued", "lost"]
 
 

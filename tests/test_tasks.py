@@ -23,7 +23,7 @@ ROAD = list(tasks.TASKS)[: list(tasks.TASKS).index("see the exact config") + 1]
 
 @pytest.fixture
 def server(home):
-    tasks.furnish(home)
+    tasks.add_recorded_runs(home)
     server = Server(home)
     server.start()
     yield server

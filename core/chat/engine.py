@@ -82,7 +82,7 @@ _adapter_numbers = itertools.count(1)
 
 
 def is_closing() -> bool:
-    """Whether somebody wants the card's memory back, and the reply in progress is computed there."""
+    """Whether the GPU memory was requested back while a reply is generated on it."""
     return CLOSING.is_set() and _device_in_use != ON_CPU
 
 
@@ -94,7 +94,7 @@ def raise_if_out_of_memory(error: Exception, model_id: str) -> None:
     """
     if not environment.is_out_of_memory(error):
         return
-    empty_frames(error)
+    clear_frames(error)
     title = model_id
     with suppress(UserError, OSError, ValueError):
         title = chat_models.find(model_id).title
@@ -102,8 +102,8 @@ def raise_if_out_of_memory(error: Exception, model_id: str) -> None:
     raise errors.named("MemoryRanOut", model=title) from error
 
 
-def empty_frames(error: BaseException | None) -> None:
-    """Let go of what the local variables of an error's frames hold, and of those of the errors behind it."""
+def clear_frames(error: BaseException | None) -> None:
+    """Clear the local variables in the frames of an error and of its causes, so that their tensors are freed."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -274,7 +274,7 @@ def close(*, at_once: bool = True) -> bool:
 
 
 def unload(keep: set[Key] = frozenset()) -> None:
-    """Let go of all weights but those."""
+    """Unload all weights but those."""
     gone = [key for key in _opened if key not in keep]
     for key in gone:
         del _opened[key]

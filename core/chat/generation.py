@@ -283,23 +283,23 @@ def _warpers(sampling: Sampling) -> list:
     return warpers
 
 
-def held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool] = lambda: False) -> dict:
+def held_out_loss(model_id: str, rows: list[dict], is_cancelled: Callable[[], bool] = lambda: False) -> dict:
     """{"loss", "rows"} of one chat model: mean cross-entropy in nats a learned token over chats or texts.
 
     Raises:
-        ChatClosed: when a run that starts wants the memory, or when whoever asked has `hung_up()`.
+        ChatClosed: when a run that starts wants the memory, or when the request was cancelled.
     """
     with engine.LOCK:
         try:
-            if hung_up():  # while it waited for its turn
+            if is_cancelled():  # while it waited for its turn
                 raise errors.named("ChatClosed")
-            return _held_out_loss(model_id, rows, hung_up)
+            return _held_out_loss(model_id, rows, is_cancelled)
         except Exception as error:
             engine.raise_if_out_of_memory(error, model_id)
             raise
 
 
-def _held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool]) -> dict:
+def _held_out_loss(model_id: str, rows: list[dict], is_cancelled: Callable[[], bool]) -> dict:
     loaded = engine.load_models({"measured": model_id})["measured"]
     weights, profile = loaded.weights, loaded.chat_model.profile
     limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or LOSS_TOKENS
@@ -316,7 +316,7 @@ def _held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool])
     try:
         with torch.inference_mode():
             loss = batching.held_out_loss(
-                weights.inner, encoded, LOSS_BATCH, lambda: engine.CLOSING.is_set() or hung_up()
+                weights.inner, encoded, LOSS_BATCH, lambda: engine.CLOSING.is_set() or is_cancelled()
             )
     finally:
         engine.set_adapter(weights, None)

@@ -128,7 +128,7 @@ class Server:
 
 
 def _growing(connection: Connection, asked: dict[str, Question], sampling: Sampling, on_cpu: bool) -> Iterator[dict]:
-    """Replies as they are sent: not more often than a page draws, each log-probability once; none to who hung up."""
+    """Replies as they are sent: not more often than a page draws, each log-probability once; none after the client disconnected."""
     from core.chat import generation  # noqa: PLC0415 - torch is imported with the first question
 
     sent_at, noted = 0.0, dict.fromkeys(asked, 0)

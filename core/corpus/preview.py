@@ -66,7 +66,7 @@ def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length:
 
 
 def specials_in(row: dict, tokenizer) -> list[str]:
-    """The special tokens that stand inside the row's own text: they end turns where nobody wanted it."""
+    """The special tokens that stand inside the row's own text: they would end a turn too early."""
     names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special and token.content]
     return [name for name in names if any(name in text for text in turns.texts(row))]
 

@@ -39,7 +39,7 @@ class DiskFull(UserError):
 
 
 def silent(stage: str, done: float, total: float) -> None:
-    """Report to nobody."""
+    """A progress callback that does nothing."""
 
 
 def suggested(name: str) -> dict:

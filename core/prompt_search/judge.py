@@ -116,7 +116,7 @@ class Judge:
         except Exception as error:
             if not environment.is_out_of_memory(error):
                 raise
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             if self.batch == 1:
                 raise errors.named("WriterOutOfMemory", model=self.local.path.name) from error
         self.batch //= 2

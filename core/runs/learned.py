@@ -15,7 +15,9 @@ from core.runs.forgetting import DRIFT, RED_LINE, change, is_sound, pair
 FEWEST_ROWS = 8  # held-out rows: the mean of fewer says little
 GAIN = 0.02  # of the loss before: less is within what another choice of held-out rows would change
 FALLING = 0.01  # of the loss, from the last evaluation but one to the last
-HEART = 0.5  # of their loss before: training rows that fell below it while held-out ones stand were learned by heart
+MEMORISED = (
+    0.5  # of their loss before: training rows that fell below it while held-out ones stand were learned by heart
+)
 
 
 def of(run_id: str) -> dict:
@@ -137,7 +139,7 @@ def _verdict(found: dict, losses: dict[int, float]) -> str:
     if best is not None and after > OVER * losses[best]:
         return "overfit"
     if after > (1 - GAIN) * before:
-        return "heart" if found["recall"] and found["recall"][1] < HEART * found["recall"][0] else "nothing"
+        return "heart" if found["recall"] and found["recall"][1] < MEMORISED * found["recall"][0] else "nothing"
     return "falling" if _falls(losses, found["step"]) else "learned"
 
 

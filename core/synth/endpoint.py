@@ -109,7 +109,7 @@ class Endpoint:
         self.opener = urllib.request.build_opener(_NoRedirect)
 
     def ask(self, messages: list[dict], *, thinking: str = "", **sampling) -> Reply:
-        """One reply; bad ones come back with what is wrong. `thinking`: on, off, or as the server likes.
+        """One reply; an unusable one is returned with the reason. `thinking`: on, off, or the server's default.
 
         Raises:
             EndpointRefused, EndpointMissing: at once. EndpointDown: after all attempts. Closed: after close().
@@ -157,7 +157,7 @@ class Endpoint:
         raise EndpointDown(url=self.url, attempts=attempt, reason=reason.rstrip("."))
 
     def _read(self, body: bytes) -> bytes:
-        """The body of a response, all of it within the seconds of a request: a server may drip."""
+        """The body of a response, with the timeout applied to all of it: a server may send it byte by byte."""
         end, raw = time.monotonic() + self.seconds, b""
         request = urllib.request.Request(self.url, body, self.headers)
         with self.opener.open(request, timeout=self.seconds) as response:

@@ -79,7 +79,7 @@ class Local:
         try:
             self.open()
         except WriterWaits as error:
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             self.close()
             raise
         means = []
@@ -108,13 +108,13 @@ class Local:
             self.open()
             return self._generated(chats, *sampling)
         except WriterWaits as error:
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             self.close()
             raise
         except Exception as error:
             if not environment.is_out_of_memory(error):
                 raise
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             return None
 
     def open(self) -> None:
@@ -125,7 +125,7 @@ class Local:
         try:
             self._load()
         except Exception as error:
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             self.close()
             if environment.is_out_of_memory(error):
                 raise errors.named("WriterOutOfMemory", model=self.path.name) from error

@@ -68,7 +68,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _missing_library() -> str:
-    """Why bitsandbytes has no compiled code for this card; it says so only when it is called."""
+    """Why bitsandbytes has no compiled code for this card; it raises that only when it is called."""
     import torch  # noqa: PLC0415 - the page opens without torch
     from bitsandbytes import cextension  # noqa: PLC0415 - an optional package
 

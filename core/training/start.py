@@ -1,4 +1,4 @@
-"""Go on from an adapter or a whole model: what it must be like, and its weights in the model that trains."""
+"""Continue training from an adapter or a whole model: check that it fits, and load its weights."""
 
 from __future__ import annotations
 
