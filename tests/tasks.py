@@ -40,7 +40,7 @@ def task(most: int):
     return add
 
 
-def add_recorded_runs(home: Path) -> None:
+def furnish(home: Path) -> None:
     """A corpus, and two runs of it that have ended: their events, no weights."""
     from core import events, paths
     from core.corpus import corpus
@@ -352,7 +352,7 @@ def main() -> None:
         for lang in args.langs:
             for size in args.sizes:
                 with tempfile.TemporaryDirectory() as scratch:
-                    add_recorded_runs(Path(scratch) / "home")
+                    furnish(Path(scratch) / "home")
                     server = Server(Path(scratch) / "home")
                     server.start()
                     try:

@@ -12,7 +12,7 @@ from core import paths
 from core.estimate import answer, cards, catalogue
 from core.estimate.setup import Setup
 from core.runs import runs, store
-from tests.card_page import GIB, MACHINES, add_recorded_runs
+from tests.card_page import GIB, MACHINES, furnish
 from tests.page_session import UNREADABLE, words_of
 from ui import calculator_plots, corpora_plots, run_plots
 from ui.text import LANGUAGES, Say
@@ -32,7 +32,7 @@ def trained_on_a_card(tmp_path_factory, tiny_corpus):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOULSMITH_HOME", str(tmp_path_factory.mktemp("figures") / "дом"))
         patch.setattr(runs, "start_worker", lambda: None)
-        with add_recorded_runs(tiny_corpus):
+        with furnish(tiny_corpus):
             run_id = next(one for one in runs.listed() if runs.label(one)["name"] == "finished")
             yield store.sync(run_id), store.curves(run_id), store.forgetting(run_id)
 

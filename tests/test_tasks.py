@@ -23,7 +23,7 @@ ROAD = list(tasks.TASKS)[: list(tasks.TASKS).index("see the exact config") + 1]
 
 @pytest.fixture
 def server(home):
-    tasks.add_recorded_runs(home)
+    tasks.furnish(home)
     server = Server(home)
     server.start()
     yield server
