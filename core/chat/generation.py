@@ -15,7 +15,7 @@ from core import errors
 from core.chat import engine, profiles
 from core.chat.engine import BASE_ADAPTER, LoadedModel
 from core.chat.types import Question, Reply, Sampling
-from core.training import batching, encoding
+from core.training import batching, encoding, model_loading
 from core.training.config import TrainConfig
 
 CHUNK = {"cpu": 512, "mps": 1024}  # tokens of a prompt read at once: Stop is heard between two chunks
@@ -34,7 +34,7 @@ class Row:
         if loaded.chat_model.profile:
             messages = profiles.messages(loaded.chat_model.profile, messages)
         self.prompt = prompt_ids(messages, weights.tokenizer)
-        limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or 0
+        limit = model_loading.context_length(weights.inner.config) or 0
         if limit and len(self.prompt) >= limit:
             raise errors.named("PromptTooLong", tokens=len(self.prompt), limit=limit)
         self.room = min(sampling.max_new_tokens, (limit or sys.maxsize) - len(self.prompt))
@@ -302,7 +302,7 @@ def held_out_loss(model_id: str, rows: list[dict], is_cancelled: Callable[[], bo
 def _held_out_loss(model_id: str, rows: list[dict], is_cancelled: Callable[[], bool]) -> dict:
     loaded = engine.load_models({"measured": model_id})["measured"]
     weights, profile = loaded.weights, loaded.chat_model.profile
-    limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or LOSS_TOKENS
+    limit = model_loading.context_length(weights.inner.config) or LOSS_TOKENS
     config = TrainConfig(base_model="", corpus="", method="lora", max_length=min(limit, LOSS_TOKENS))
     encoded = []
     for row in ({"id": ""} | row for row in rows):

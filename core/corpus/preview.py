@@ -42,11 +42,11 @@ def of_model(row: dict, model: str, max_length: int, learn: str) -> dict:
     return tokens(shortened(row), tokenizers.load(model), max_length=max_length, learn=learn)
 
 
-def shortened(row: dict, longest: int = LONGEST) -> dict:
+def shortened(row: dict) -> dict:
     """A row of which every text has at most so many characters, quick to show."""
-    if all(len(text) <= longest for text in turns.texts(row)):
+    if all(len(text) <= LONGEST for text in turns.texts(row)):
         return row
-    return turns.mapped(row, lambda text: text[:longest])
+    return turns.mapped(row, lambda text: text[:LONGEST])
 
 
 def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:

@@ -13,7 +13,7 @@ from core import errors
 from core.chat import engine, profiles
 from core.prompt_search.candidates import NONE, Candidate
 from core.synth.local import Local
-from core.training import batching, cross_entropy, encoding, environment, packages
+from core.training import batching, cross_entropy, encoding, environment, model_loading, packages
 from core.training.config import TrainConfig
 from core.training.errors import TemplateRefused, TrainingError
 
@@ -106,8 +106,7 @@ class Judge:
         return sum(label != encoding.IGNORED for piece in pieces for label in piece["labels"][1:])
 
     def _limit(self) -> int:
-        shape = self.local.model.config.get_text_config()
-        return getattr(shape, "max_position_embeddings", None) or 2**31
+        return model_loading.context_length(self.local.model.config) or 2**31
 
     def _mean(self, pieces: list[dict], should_stop: Callable[[], bool]) -> float | None:
         """The mean loss, in smaller batches where memory ran out."""

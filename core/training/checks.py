@@ -57,7 +57,7 @@ def check_model(config: TrainConfig, tokenizer) -> None:
     base_model may be a directory without weights: config.json and the tokenizer's files are enough.
     """
     name, shape = Path(config.base_model).name, model_loading.model_config(config.base_model)
-    limit = getattr(shape.get_text_config(), "max_position_embeddings", None)
+    limit = model_loading.context_length(shape)
     if limit and config.max_length > limit:
         raise TrainingError("LongerThanTheModel", value=config.max_length, model=name, limit=limit)
     base = model_loading.skeleton(shape)

@@ -27,6 +27,11 @@ from .errors import TrainingError, first_line
 PEFT_TAKES = ("gptq", "awq", "hqq", "aqlm", "eetq", "torchao")  # quantised weights that PEFT puts LoRA around
 
 
+def context_length(shape) -> int | None:
+    """The most tokens that a model reads, by its config; None where it does not say."""
+    return getattr(shape.get_text_config(), "max_position_embeddings", None)
+
+
 def model_config(directory: str | Path):
     """The config of a model in a directory.
 
