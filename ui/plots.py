@@ -45,6 +45,6 @@ def smooth(values: list[float | None]) -> list[float | None]:
         if value is None:
             smoothed.append(None)
             continue
-        mean, mass = SMOOTHING * mean + (1 - SMOOTHING) * value, SMOOTHING * mass + 1 - SMOOTHING
+        mean, mass = SMOOTHING * mean + (1 - SMOOTHING) * value, SMOOTHING * mass + (1 - SMOOTHING)
         smoothed.append(mean / mass)
     return smoothed
