@@ -292,7 +292,7 @@ def prepare_home() -> None:
     # Never a directory that somebody merely named and that holds other things.
     if not home.exists() or paths.database().exists() or not any(home.iterdir()):
         paths.make_private(home)
-    damage.clear_the_way()
+    damage.rename_obstacles()
     uploads, temporary = paths.make_private(paths.uploads()), paths.make_private(home / "tmp")
     os.environ["GRADIO_TEMP_DIR"] = str(uploads)
     if len(os.fsencode(temporary)) <= LONGEST_TEMPORARY:
@@ -330,7 +330,7 @@ def main() -> None:
         sockets = [listening(args.port) if args.port else next_free()]
         prepare_home()
         if args.demo:
-            demo.furnish()
+            demo.add_recorded_runs()
         if args.offline:
             end_online(say)
         page = build_server(args.lang)

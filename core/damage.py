@@ -163,7 +163,7 @@ def set_aside() -> list[dict]:
     return [one for one in kept if files.fits(one, whole) and (paths.home() / one["file"]).exists()]
 
 
-def clear_the_way() -> list[Path]:
+def rename_obstacles() -> list[Path]:
     """Rename what nothing can be read from where it stands, and return the new paths.
 
     That is a file in the place of a directory, a directory where a log or a lock is opened, and a pipe in the place of a

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from core import errors, jobs, paths
+from core import errors, events, jobs, paths
 from core.chat import chat_models, reply_gpu, types
 from core.corpus import corpus
 from core.errors import ErrorElsewhere, UserError
@@ -97,7 +97,7 @@ def sample_corpus() -> str:
     return corpus.create([sample["path"]], SAMPLE)["id"]
 
 
-def furnish() -> list[str]:
+def add_recorded_runs() -> list[str]:
     """Put recorded runs and the corpus that they learned from into the data directory; the ids of the runs.
 
     They were trained for real; what they wrote about themselves is bundled, their weights are not.
@@ -154,7 +154,7 @@ def main() -> None:
     if args.job:
         jobs.main(parser, args.job, work)
     try:
-        result = run(_print_event, args.method, args.steps)
+        result = run(events.echo, args.method, args.steps)
     except UserError as error:
         sys.exit(errors.tell(error, args.json))
     print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
@@ -163,10 +163,6 @@ def main() -> None:
 def work(directory: Path, request: dict, report: Callable) -> dict:
     """The demo as the work of a job."""
     return run(report, look=lambda: jobs.end_if_requested(directory))
-
-
-def _print_event(event: str, **values) -> None:
-    print(json.dumps({"event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -41,15 +41,19 @@ def log() -> None:
 
 
 class NamedError(UserError):
-    """An error by a name instead of a class of its own."""
+    """An error by a name instead of a class of its own; its English stands under "errors" in assets/locales."""
+
+    def __init__(self, name: str, /, **values: Any):
+        super().__init__(message=_english()[name].format(**values))
+        self.name, self.values = name, values
+
+
+class ErrorElsewhere(UserError):
+    """An error of another process, by the name that it had there."""
 
     def __init__(self, name: str, values: dict | None, message: str):
         super().__init__(message=message)
         self.name, self.values = name, values
-
-
-class ErrorElsewhere(NamedError):
-    """An error of another process, by the name that it had there."""
 
 
 @cache
@@ -60,8 +64,8 @@ def _english() -> dict[str, str]:
 
 
 def named(name: str, /, **values: Any) -> NamedError:
-    """An error that is shown and never caught; its English, too, stands under "errors" in assets/locales."""
-    return NamedError(name, values, _english()[name].format(**values))
+    """An error that is shown and never caught."""
+    return NamedError(name, **values)
 
 
 def name_of(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -29,8 +30,13 @@ def append(run_dir: Path, event: str, **values: Any) -> None:
             os.fsync(output.fileno())
 
 
+def echo(event: str, **values: Any) -> None:
+    """Print an event on stderr: what a command line shows of work that has no directory."""
+    print(json.dumps({"event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
 def cut_partial_line(run_dir: Path) -> None:
-    """Cut off a line that a dead process left half-written; call it while holding the job's lock."""
+    """Truncate a partial last line left by a killed process; call it while holding the job's lock."""
     files.cut_partial_line(file(run_dir))
 
 

@@ -153,7 +153,7 @@ def write_json(path: Path, values: dict | list, indent: int | None = None) -> No
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a small file in one step, so that nobody reads half of it, even after a power cut.
+    """Replace a small file atomically, also in case of a power cut.
 
     Raises:
         NothingWritten: where the disk is full; the file is as it was.
@@ -307,7 +307,7 @@ def size(path: Path) -> int:
 
 
 def cut_partial_line(path: Path) -> None:
-    """Cut off a line at the end of a file that a dead process left half-written, however long it is."""
+    """Truncate a partial last line, of any length, left by a killed process."""
     if not path.exists():
         return
     with path.open("rb+") as file:

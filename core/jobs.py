@@ -10,6 +10,7 @@ waits, and they expire with its next event. once.json holds what a training run 
 
 import argparse
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -36,16 +37,12 @@ LOCK_SECONDS = 20
 POLL_SECONDS = 0.5
 
 
-class JobStillAtWork(UserError):
-    template = 'The job "{name}" is still at work. Stop it first.'
-
-
 class AlreadyAtWork(UserError):
     template = "The job {job} is worked on by another process already."
 
 
 class Stopped(BaseException):
-    """Somebody asked the job to stop or to pause: its argument is the request. No handler of errors may swallow it."""
+    """Raised when a stop or pause was requested; its argument is the request. No error handler may swallow it."""
 
 
 # Directories
@@ -114,7 +111,7 @@ def request(directory: Path) -> dict:
 def delete(directory: Path) -> None:
     """Delete a job with all that it made."""
     if is_alive(directory):
-        raise JobStillAtWork(name=request(directory)["name"])
+        raise errors.named("JobStillAtWork", name=request(directory)["name"])
     shutil.rmtree(directory)
 
 
@@ -211,7 +208,7 @@ def end_request(directory: Path) -> str:
 
 
 def end_if_requested(directory: Path) -> None:
-    """Raise Stopped where somebody asked to stop or to pause."""
+    """Raise Stopped if a stop or pause was requested."""
     if request := end_request(directory):
         raise Stopped(request)
 
@@ -321,6 +318,21 @@ def described(error: Exception, directory: Path) -> UserError:
     if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
         return files.worded(error, directory)
     return errors.named("JobFailed", kind=type(error).__name__, reason=errors.first_line(error) + ".", path=directory)
+
+
+def command(parser: argparse.ArgumentParser, run: Callable, work: Callable | None = None) -> None:
+    """Parse a command line and print what `run(args, parser)` returns; with --job do the `work` of a job instead."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    if work:
+        parser.add_argument("--job", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if work and args.job:
+        main(parser, args.job, work)
+    try:
+        result = run(args, parser)
+    except (UserError, OSError) as error:
+        sys.exit(errors.tell(error, args.json))
+    print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
 
 
 def main(parser: argparse.ArgumentParser, directory: str, work) -> None:

@@ -90,7 +90,7 @@ def uploads() -> Path:
 
 
 def make_private(path: Path) -> Path:
-    """A directory that only this user can look into; one of somebody else stays as it is."""
+    """Create a directory with mode 0700; the mode of another user's directory is left as it is."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     with suppress(OSError):
         path.chmod(0o700)

@@ -1,4 +1,4 @@
-"""Processes: start one that outlives this one, read the JSON lines of one that does not, see by a lock who is alive."""
+"""Processes: start a detached one, read the JSON lines of a child, check liveness by a file lock."""
 
 import errno
 import json
@@ -243,7 +243,7 @@ class Child:
 
 
 def in_thread(work: Callable, *values, **named) -> Future:
-    """What some work will return; its thread does not keep the process alive: a server may hang."""
+    """Run a function in a daemon thread and return its Future; a request that never returns does not block the exit."""
     future: Future = Future()
 
     def run() -> None:
@@ -256,7 +256,7 @@ def in_thread(work: Callable, *values, **named) -> Future:
     return future
 
 
-def beats(work: Callable[[Callable], object], seconds: float = 0.5) -> Iterator[Future]:
+def polled(work: Callable[[Callable], object], seconds: float = 0.5) -> Iterator[Future]:
     """Do `work(look)` in a thread: its result to be, every so many seconds and once more when it is there.
 
     Closing the iterator lets `look()` raise, so that what json_lines() or foreign.ask() started for it ends.
@@ -278,7 +278,7 @@ def beats(work: Callable[[Callable], object], seconds: float = 0.5) -> Iterator[
 
 
 class Closed(Exception):
-    """Nobody waits for the result any more."""
+    """The caller no longer waits for the result."""
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -295,13 +295,13 @@ def bound(host: str, port: int) -> socket.socket:
 
 
 def opening(name: str) -> None:
-    """Say which foreign file is opened now, where somebody watches: what then goes wrong is put down to it."""
+    """Tell a watching parent process which foreign file is being opened, so that a failure names it."""
     if WATCHED in os.environ:
         print(json.dumps({"at": name}), flush=True)
 
 
 def end_with_parent() -> None:
-    """Let this process end when the one that watches it is gone, whatever it is doing."""
+    """Exit when the watching parent process has exited."""
     parent = os.getppid()
 
     def look() -> None:

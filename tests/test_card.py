@@ -216,7 +216,7 @@ def test_a_writer_without_memory_for_a_batch_takes_smaller_ones(tiny_model, monk
     assert [reply.text for reply in writer.batch(CHATS, **GREEDY)] == wanted
     assert sizes == [4, 2, 1, 1, 1, 1]
     most = 0
-    with pytest.raises(local.WriterOutOfMemory, match="even one row at a time"):
+    with raises("WriterOutOfMemory", match="even one row at a time"):
         writer.batch(CHATS, **GREEDY)
 
 
@@ -229,7 +229,7 @@ def test_a_writer_that_memory_runs_out_for_while_it_is_loaded_leaves_nothing(tin
         raise RuntimeError("CUDA out of memory")
 
     monkeypatch.setattr(model_loading, "load_base", failing)
-    with pytest.raises(local.WriterOutOfMemory) as caught:
+    with raises("WriterOutOfMemory") as caught:
         writer.batch(CHATS, **GREEDY)
     assert caught.value.values == {"model": Path(tiny_model).name}
     assert [one() for one in kept if one() is not None] == []

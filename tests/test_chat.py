@@ -220,7 +220,7 @@ def test_an_adapter_of_another_model_is_refused(trained_run, home, monkeypatch, 
     settings = json.loads((adapter / "adapter_config.json").read_text())
     settings["target_modules"] = ["q_proj"]
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
-    with pytest.raises(types.AdapterForeign, match="4 of 28 tensors matched"):
+    with raises("AdapterForeign", match="4 of 28 tensors matched"):
         list(replies_of(run_id, {TUNED: ASK}))
 
 
@@ -424,14 +424,14 @@ def rewritten(run_id: str, change) -> None:
 
 def test_an_adapter_of_which_nothing_fits_is_an_error(stubborn_run):
     rewritten(stubborn_run, lambda tensors: {name.replace("layers", "blocks"): one for name, one in tensors.items()})
-    with pytest.raises(types.AdapterForeign, match="0 of 28 tensors matched"):
+    with raises("AdapterForeign", match="0 of 28 tensors matched"):
         speak({"a": f"run:{stubborn_run}"})
 
 
 def test_an_adapter_around_layers_that_the_base_lacks_is_an_error(stubborn_run):
     path = paths.run(stubborn_run) / "adapter" / "adapter_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": ["c_attn"]}))
-    with pytest.raises(types.AdapterForeign, match="0 of 28 tensors matched"):
+    with raises("AdapterForeign", match="0 of 28 tensors matched"):
         speak({"a": f"run:{stubborn_run}"})
 
 
@@ -627,10 +627,10 @@ def test_a_reply_that_begins_while_the_memory_goes_back_is_never_an_empty_one(ti
     *_, last = server.Server()._reply(waiting, copy.deepcopy(asked), sampling, False)
     assert last["replies"]["0"]["tokens"] == 4
     monkeypatch.setattr(generation.engine, "is_closing", lambda: True)  # it comes between two looks
-    with pytest.raises(types.ChatClosed):
+    with raises("ChatClosed"):
         list(server.Server()._reply(waiting, asked, sampling, False))
 
 
 def test_nothing_is_measured_for_whoever_hung_up_while_it_waited():
-    with pytest.raises(types.ChatClosed):
+    with raises("ChatClosed"):
         generation.held_out_loss("base:nobody", [], lambda: True)

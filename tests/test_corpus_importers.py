@@ -11,7 +11,6 @@ from core.models import tokenizer
 from core.runs import runs
 from core.training import corpus_rows, encoding
 from core.training.config import TrainConfig
-from core.training.errors import PreferencePairs
 from tests import tiny_tokenizers
 from tests.conftest import raises
 from tests.test_corpus_formats import lines, made, messages, said
@@ -154,7 +153,7 @@ def test_pairs_are_exported_for_trl_and_a_run_on_them_is_refused(tmp_path):
     assert first == {"prompt": messages([("user", "q0")]), "chosen": [A], "rejected": [B]}
     with raises("RowsDoNotFit", match="it is a preference pair"):
         export.export(corpus.directory(card["id"]), "messages", tmp_path / "b.jsonl")
-    with pytest.raises(PreferencePairs, match=r"holds preference pairs \(20\)"):
+    with raises("PreferencePairs", match=r"holds preference pairs \(20\)"):
         runs.check_corpus(TrainConfig(base_model="m", corpus=card["id"]))
     chosen = Options(mapping={"schema": "pair", "ask": ["prompt"], "answer": "chosen"})
     assert rows_of(corpus.create([tmp_path / "a.jsonl"], "chats", options=chosen))[0] == {

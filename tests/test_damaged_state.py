@@ -358,10 +358,10 @@ def test_a_directory_where_a_log_or_a_lock_is_opened_is_renamed_at_the_start(hur
     for pattern in damage.LOGS:
         path = first(hurt_home, pattern)
         a_directory(path)
-        (aside,) = damage.clear_the_way()
+        (aside,) = damage.rename_obstacles()
         assert (path.exists(), (aside / "in it").read_text(), missing(before)) == (False, "kept", set())
         path.touch()
-    assert damage.clear_the_way() == []
+    assert damage.rename_obstacles() == []
 
 
 @pytest.mark.parametrize("name", damage.DIRECTORIES)
@@ -373,7 +373,7 @@ def test_a_file_where_a_directory_belongs_is_renamed_at_the_start_and_said(name,
     place = made(tmp_path / "home" / name)
     place.write_text("kept")
     app.prepare_home()
-    damage.clear_the_way()
+    damage.rename_obstacles()
     made(place / "a").touch()
     assert [one.path.read_text() for one in damage.found()] == ["kept"]
     assert not any(listed()[kind] for kind in PLACES)
@@ -386,7 +386,7 @@ def test_a_pipe_in_the_place_of_a_file_is_renamed_at_the_start(hurt_home, patter
     path = first(hurt_home, pattern)
     path.unlink()
     os.mkfifo(path)
-    (aside,) = damage.clear_the_way()
+    (aside,) = damage.rename_obstacles()
     assert (aside.parent, aside.is_fifo(), path.exists()) == (path.parent, True, False)
 
 
@@ -407,7 +407,7 @@ def test_the_page_opens_with_every_file_damaged_at_once(hurt_home, hurt, monkeyp
         pytest.skip("Python is in root's home, and its readers cannot be started by another user")
     for pattern in (*damage.OBJECTS, *damage.LINES, "soulsmith.db"):
         hurt(first(hurt_home, pattern))
-    damage.clear_the_way()
+    damage.rename_obstacles()
     queue.needs_worker()
     window = Session(app.build_page(Say("en")))
     window.open()

@@ -57,7 +57,7 @@ def test_a_reply_that_was_cut_off_ends_with_a_whole_sentence():
 
 
 def test_a_recorded_run_has_no_weights_and_offers_nothing_that_needs_them(home):
-    (run_id,) = demo.furnish()
+    (run_id,) = demo.add_recorded_runs()
     addresses = re.findall(r'href="#([^"]+)"', opening_road.draw(Say("en")))
     assert f"runs/{run_id}" in addresses
     assert [one for one in addresses if one.startswith(("playground/", "export/"))] == []
@@ -65,8 +65,8 @@ def test_a_recorded_run_has_no_weights_and_offers_nothing_that_needs_them(home):
 
 def test_a_recorded_run_shows_every_tab_alive(home):
     """It says what it is, holds no path of the machine it was recorded on, and is put there once."""
-    (run_id,) = demo.furnish()
-    assert demo.furnish() == [run_id]
+    (run_id,) = demo.add_recorded_runs()
+    assert demo.add_recorded_runs() == [run_id]
     row, curves = store.sync(run_id), store.curves(run_id)
     assert row["state"] == "finished"
     assert "recorded" in row["name"]

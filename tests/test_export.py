@@ -81,7 +81,8 @@ def test_a_capsule_holds_all_that_trains_again_and_no_secret(trained_run, tmp_pa
         "adapter-card.md",
         "corpus.jsonl",
     ]
-    assert program == {f"training/{file.name}": file.read_bytes() for file in (ROOT / "core" / "training").glob("*.py")}
+    carried = [file for file in (ROOT / "core" / "training").iterdir() if file.suffix in (".py", ".json")]
+    assert program == {f"training/{file.name}": file.read_bytes() for file in carried}
     first = [{**event, "model": ""} for event in events.read(paths.run(trained_run))[0]]
     assert [{**json.loads(line), "model": ""} for line in held["events.jsonl"].splitlines()] == first
     assert len(held["corpus.jsonl"].splitlines()) == 40
@@ -207,19 +208,17 @@ def test_gguf_files_of_a_run_come_with_a_modelfile(trained_run, tmp_path):
 def test_a_file_that_speaks_differently_is_refused(family, tiny_tokenizer, monkeypatch):
     right = quantizer.quantize
     monkeypatch.setattr(quantizer, "quantize", lambda data, kind, weights=None: right(-data, kind, weights))
-    with pytest.raises(
-        gguf_export.GgufDiffers, match=r"(embed_tokens|lm_head).weight differs by 200.00% and at most 0.10%"
-    ):
+    with raises("GgufDiffers", match=r"(embed_tokens|lm_head).weight differs by 200.00% and at most 0.10%"):
         gguf_export.write_files("x", family, family, ("f16",), ROWS, quiet)
 
 
 def test_other_families_and_tokenizers_are_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3"}))
-    with pytest.raises(gguf_file.GgufFamily, match=r"this model is gemma3. .*convert_hf_to_gguf.py"):
+    with raises("GgufFamily", match=r"this model is gemma3. .*convert_hf_to_gguf.py"):
         gguf_file.check(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "Unigram"}}))
-    with pytest.raises(gguf_tokenizer.GgufTokenizer, match="Export the model merged"):
+    with raises("GgufTokenizer", match="Export the model merged"):
         gguf_file.check(tmp_path)
 
 

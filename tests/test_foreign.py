@@ -332,7 +332,7 @@ def test_an_adapter_that_asks_for_more_than_it_holds_is_refused(name, tmp_path):
     if words is None:
         assert adapter_check.check(str(directory)) is None
         return
-    with pytest.raises(adapter_check.AdapterUnsound, match=words):
+    with raises("AdapterUnsound", match=words):
         adapter_check.check(str(directory))
 
 
@@ -340,7 +340,7 @@ def test_an_adapter_that_asks_for_more_than_it_holds_is_refused(name, tmp_path):
 def test_weights_of_an_adapter_that_cannot_be_read_are_named(weights, tmp_path):
     directory = lora(tmp_path / "a", [8, 4], {"r": 8})
     (directory / adapter_check.WEIGHTS).write_bytes(weights)
-    with pytest.raises(adapter_check.AdapterUnsound, match=r"adapter_model\.safetensors is not an adapter"):
+    with raises("AdapterUnsound", match=r"adapter_model\.safetensors is not an adapter"):
         adapter_check.check(str(directory))
 
 

@@ -14,7 +14,6 @@ from core.models import models
 from core.runs import starts
 from core.training import start as training_start
 from core.training.config import TrainConfig
-from core.training.errors import StartUnreadable
 from tests.conftest import raises
 from tests.test_foreign import lora
 
@@ -39,7 +38,7 @@ def config(start: Path, method: str = "lora") -> TrainConfig:
 def test_an_adapter_of_other_values_is_refused_before_a_run_is_made(tmp_path, content):
     (tmp_path / "adapter_config.json").write_text(content)
     for ask in (starts.fields, lambda start: starts.check(config(start))):
-        with pytest.raises(StartUnreadable, match=r"adapter_config\.json is missing or damaged"):
+        with raises("StartUnreadable", match=r"adapter_config\.json is missing or damaged"):
             ask(str(tmp_path))
 
 
@@ -47,7 +46,7 @@ def test_a_config_without_an_end_is_not_read(tmp_path):
     (tmp_path / "adapter_config.json").touch()
     os.truncate(tmp_path / "adapter_config.json", 2**28)
     tracemalloc.start()
-    with pytest.raises(StartUnreadable):
+    with raises("StartUnreadable"):
         starts.fields(str(tmp_path))
     assert tracemalloc.get_traced_memory()[1] < training_start.MOST_BYTES
     tracemalloc.stop()
@@ -57,7 +56,7 @@ def test_a_config_without_an_end_is_not_read(tmp_path):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "adapter_config.json")
     os.close(os.open(tmp_path / "adapter_config.json", os.O_RDWR))
-    with pytest.raises(StartUnreadable):
+    with raises("StartUnreadable"):
         starts.check(config(tmp_path))
 
 

@@ -23,14 +23,6 @@ from core.runs import trainer as run_trainer
 from core.training import start, training_loop
 from core.training.checkpoints import whole_checkpoint
 from core.training.config import TrainConfig
-from core.training.errors import (
-    StartForeign,
-    StartIsAdapter,
-    StartIsWhole,
-    StartNotPlainLora,
-    StartSetting,
-    StartUnreadable,
-)
 from tests.conftest import home_at, raises, slow_but, wait_for
 from ui import history_details, run_html, training, training_start
 from ui.text import Say
@@ -165,7 +157,7 @@ def test_all_weights_go_on_from_a_model_of_the_hub(config, no_worker, monkeypatc
     shutil.rmtree(tmp_path / "snapshot")
     shutil.rmtree(run_dir / "start")
     for method, missing in (("full", "config.json"), ("lora", "adapter_config.json")):
-        with pytest.raises(StartUnreadable, match=missing):
+        with raises("StartUnreadable", match=missing):
             starts.ready(replace(asked, method=method), run_dir, print)
         assert not (run_dir / "start").exists()
 
@@ -268,20 +260,24 @@ def test_the_capsule_of_a_run_that_goes_on_carries_its_start(config, no_worker, 
 
 
 REFUSED = {
-    "rank": ({"lora_rank": 8}, StartSetting, "has lora_rank 16, and the run has 8. An adapter goes on as it was begun"),
-    "alpha": ({"lora_alpha": 16}, StartSetting, "has lora_alpha 32, and the run has 16"),
-    "dora": ({"use_dora": True}, StartSetting, "has use_dora False, and the run has True"),
-    "embeddings": ({"train_embeddings": True}, StartSetting, "set train_embeddings to False"),
-    "pissa": ({"init_lora_weights": "pissa"}, StartSetting, "set init_lora_weights to default"),
-    "layers": ({"target_modules": "q_proj"}, StartForeign, r"4 of its 28 tensors do, and 4 are wanted"),
-    "full": ({"method": "full"}, StartIsAdapter, "Set method to lora or qlora, or export the adapter merged"),
+    "rank": (
+        {"lora_rank": 8},
+        "StartSetting",
+        "has lora_rank 16, and the run has 8. An adapter goes on as it was begun",
+    ),
+    "alpha": ({"lora_alpha": 16}, "StartSetting", "has lora_alpha 32, and the run has 16"),
+    "dora": ({"use_dora": True}, "StartSetting", "has use_dora False, and the run has True"),
+    "embeddings": ({"train_embeddings": True}, "StartSetting", "set train_embeddings to False"),
+    "pissa": ({"init_lora_weights": "pissa"}, "StartSetting", "set init_lora_weights to default"),
+    "layers": ({"target_modules": "q_proj"}, "StartForeign", r"4 of its 28 tensors do, and 4 are wanted"),
+    "full": ({"method": "full"}, "StartIsAdapter", "Set method to lora or qlora, or export the adapter merged"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_an_adapter_that_does_not_fit_is_refused_in_words_before_weights_are_read(config, adapter, tmp_path, case):
     changed, error, words = REFUSED[case]
-    with pytest.raises(error, match=words):
+    with raises(error, match=words):
         events_of(replace(config, start=str(adapter), **changed), tmp_path / "after")
 
 
@@ -290,9 +286,9 @@ def test_an_adapter_of_another_kind_and_a_whole_model_are_refused(config, adapte
     values = json.loads(path.read_text(encoding="utf-8"))
     for changed, words in (({"peft_type": "LOHA"}, "LOHA"), ({"rank_pattern": {"q_proj": 2}}, "LORA, rank_pattern")):
         path.write_text(json.dumps(values | changed), encoding="utf-8")
-        with pytest.raises(StartNotPlainLora, match=words):
+        with raises("StartNotPlainLora", match=words):
             start.check_settings(replace(config, start=str(path.parent)))
-    with pytest.raises(StartIsWhole, match="Leave start empty and set base_model to that folder"):
+    with raises("StartIsWhole", match="Leave start empty and set base_model to that folder"):
         start.check_settings(replace(config, start=tiny_model))
 
 

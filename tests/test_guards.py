@@ -17,11 +17,15 @@ import pytest
 from core import events, paths
 from core.export import export
 from core.runs import runs
+from core.training import errors as training_errors
 from core.training.config import TrainConfig
 from tests.conftest import made_once
 from ui import training_form
 from ui.errors import Refused
 from ui.text import ENGLISH, LANGUAGES, LOCALES, Say
+
+BY_NAME = ("named", "errors.named", "TemplateWrong", "TrainingError")  # raise an error by the name of its sentence
+SENTENCES = LOCALES["en"]["errors"] | training_errors.sentences()
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([ROOT / "app.py", *(ROOT / "core").rglob("*.py"), *(ROOT / "ui").rglob("*.py")])
@@ -223,7 +227,7 @@ def values(sentence: str) -> set[str]:
 
 def test_every_error_has_a_russian_sentence_with_known_values():
     russian = LOCALES["ru"]["errors"]
-    found = {name: template for path in SOURCES for name, template in troubles(path)} | LOCALES["en"]["errors"]
+    found = {name: template for path in SOURCES for name, template in troubles(path)} | SENTENCES
     assert set(found) - set(russian) == set()
     for name, template in found.items():
         assert values(russian[name]) <= values(template), name
@@ -232,15 +236,15 @@ def test_every_error_has_a_russian_sentence_with_known_values():
 def test_an_error_without_a_class_is_raised_with_the_values_of_its_sentence():
     wrong = {}
     for name, given in (call for path in SOURCES for call in named(path)):
-        if given != values(LOCALES["en"]["errors"].get(name, "{unknown}")):
+        if given != values(SENTENCES.get(name, "{unknown}")):
             wrong[name] = given
     assert wrong == {}
 
 
 def named(path: Path):
-    """(name, names of the values) of every errors.named() of a file whose name is written there."""
+    """(name, names of the values) of every error of a file that is raised by a name that is written there."""
     for node in nodes_of(path):
-        is_call = isinstance(node, ast.Call) and ast.unparse(node.func) in ("named", "errors.named")
+        is_call = isinstance(node, ast.Call) and ast.unparse(node.func) in BY_NAME
         if is_call and node.args and isinstance(node.args[0], ast.Constant):
             yield node.args[0].value, {keyword.arg for keyword in node.keywords}
 
@@ -257,14 +261,18 @@ def test_every_sentence_of_an_error_is_of_one_that_is_raised():
 
 def test_no_two_errors_have_one_name():
     """A sentence is found by the class's name."""
-    names = [*LOCALES["en"]["errors"], *(name for path in SOURCES for name, _ in troubles(path))]
+    names = [
+        *LOCALES["en"]["errors"],
+        *training_errors.sentences(),
+        *(name for path in SOURCES for name, _ in troubles(path)),
+    ]
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
 def troubles(path: Path):
     """(class name, English template) of every class of a file that has a template of its own."""
     for node in nodes_of(path):
-        if isinstance(node, ast.ClassDef) and node.name not in ("UserError", "TrainingError"):
+        if isinstance(node, ast.ClassDef) and node.name != "UserError":
             for line in node.body:
                 if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == "template":
                     yield node.name, ast.literal_eval(line.value)

@@ -8,6 +8,7 @@ import pytest
 from filelock import FileLock
 
 from core import events, files, jobs, process
+from tests.conftest import raises
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_a_job_that_another_process_works_on_is_left_alone(job, monkeypatch):
     with FileLock(job / "run.lock"):
         with pytest.raises(jobs.AlreadyAtWork, match="by another process already"):
             jobs.run(job, lambda *_: {})
-        with pytest.raises(jobs.JobStillAtWork, match='"Море" is still at work'):
+        with raises("JobStillAtWork", match='"Море" is still at work'):
             jobs.delete(job)
     assert jobs.run(job, lambda *_: {"rows": 3}) == "finished"
     assert [event["event"] for event in jobs.follow(job)] == ["started", "finished"]

@@ -34,13 +34,13 @@ def test_a_name_that_leads_nowhere_is_refused(name):
 
 def test_a_file_that_is_not_gguf_is_refused(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"not a model")
-    with pytest.raises(models.GgufUnreadable, match="does not begin with GGUF"):
+    with raises("GgufUnreadable", match="does not begin with GGUF"):
         models.prepare(str(tmp_path / "x.gguf"))
 
 
 def test_a_cut_off_gguf_leaves_nothing_behind(tmp_path):
     (tmp_path / "x.gguf").write_bytes(b"GGUF\x03\x00\x00\x00")
-    with pytest.raises(models.GgufUnreadable):
+    with raises("GgufUnreadable"):
         models.prepare(str(tmp_path / "x.gguf"))
     assert [path.name for path in paths.models().iterdir() if path.is_dir()] == []
 

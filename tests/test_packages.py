@@ -10,8 +10,9 @@ import transformers.utils
 
 from core import paths
 from core.runs import trainer
-from core.training import attention_kernels, checks, devices, errors, model_loading, packages
+from core.training import attention_kernels, checks, devices, model_loading, packages
 from core.training.config import TrainConfig
+from tests.conftest import raises
 from ui.text import LOCALES, Say
 
 ROOT = Path(__file__).parent.parent
@@ -81,13 +82,13 @@ def test_a_bitsandbytes_that_does_not_load_is_missed_by_those_alone_who_need_it(
     checks.check_machine(config(method="full"))
     reason = "libcudart.so.12: cannot open shared object file"
     for what, fields in (("QLoRA", {"method": "qlora"}), ("paged_adamw_8bit", {"optim": "paged_adamw_8bit"})):
-        with pytest.raises(errors.PackageBroken) as caught:
+        with raises("PackageBroken") as caught:
             checks.check_machine(config(**fields))
         assert str(caught.value) == (
             f"{what} needs the package bitsandbytes, which is installed but does not load: {reason}. Do without {what}, "
             f"or reinstall the package: {REINSTALL} bitsandbytes"
         )
-    with pytest.raises(errors.PackageBroken):
+    with raises("PackageBroken"):
         model_loading.load_base(config(method="qlora"))
 
 
@@ -130,16 +131,14 @@ def test_a_bitsandbytes_without_a_library_for_this_cuda_does_not_load(monkeypatc
 def test_liger_kernels_that_do_not_load_are_refused_before_anything_is_read(broken, a100, monkeypatch):
     broken("liger_kernel", "cannot import name 'x' from 'triton'")
     monkeypatch.setattr(transformers.utils, "is_liger_kernel_available", lambda: True)
-    with pytest.raises(
-        errors.PackageBroken, match=r"use_liger_kernel needs the package liger-kernel, .* from 'triton'"
-    ):
+    with raises("PackageBroken", match=r"use_liger_kernel needs the package liger-kernel, .* from 'triton'"):
         checks.check_machine(config(use_liger_kernel=True))
 
 
 def test_liger_kernels_are_not_offered_for_installation_where_no_card_could_run_them(monkeypatch):
     for kind in ("cpu", "mps"):
         monkeypatch.setattr(devices, "device_type", lambda kind=kind: kind)
-        with pytest.raises(errors.LigerNeedsCard, match=r"torch sees none here\. Switch it off\.$"):
+        with raises("LigerNeedsCard", match=r"torch sees none here\. Switch it off\.$"):
             checks.check_machine(config(use_liger_kernel=True))
 
 

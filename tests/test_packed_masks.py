@@ -7,8 +7,9 @@ import pytest
 import torch
 import transformers
 
-from core.training import attention_kernels, callbacks, checks, cross_entropy, devices, errors, packing
+from core.training import attention_kernels, callbacks, checks, cross_entropy, devices, packing
 from core.training.config import TrainConfig
+from tests.conftest import raises
 
 SMALL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
 SMALL |= dict(vocab_size=64, max_position_embeddings=256, pad_token_id=0)
@@ -93,5 +94,5 @@ def test_a_model_that_computes_nan_is_refused_by_its_precision():
         return SimpleNamespace(logits=torch.full((*input_ids.shape, 8), math.nan))
 
     base.device, base.computes_in = "cpu", "fp16"
-    with pytest.raises(errors.NotFinite, match=r"NaN or infinity in fp16\. Set precision to fp32"):
+    with raises("NotFinite", match=r"NaN or infinity in fp16\. Set precision to fp32"):
         checks.check_causal(CONFIG, base)

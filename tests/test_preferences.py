@@ -16,8 +16,7 @@ from core.estimate import forecast
 from core.runs import metrics, runs, store
 from core.training import cross_entropy, encoding, model_loading, preferences, training_loop
 from core.training.config import TrainConfig
-from core.training.errors import ChatsForPretraining, NotPreferencePairs, PreferencePairs, RepliesNeedKto
-from tests.conftest import chat_rows, put_program, slow_but, wait_for
+from tests.conftest import chat_rows, put_program, raises, slow_but, wait_for
 
 ROOT = Path(__file__).parents[1]
 LOSSES = [
@@ -407,17 +406,17 @@ def test_a_mismatched_reply_of_kto_is_that_of_the_pair_before(config, tiny_token
 @pytest.mark.parametrize(
     ("task", "rows", "error"),
     [
-        ("chat", pair_rows(12), PreferencePairs),
-        ("text", pair_rows(12), PreferencePairs),
-        ("preference", chat_rows(12), NotPreferencePairs),
-        ("preference", [*pair_rows(12), *chat_rows(3)], NotPreferencePairs),
-        ("preference", judged_rows(12), RepliesNeedKto),
-        ("text", judged_rows(12), ChatsForPretraining),
+        ("chat", pair_rows(12), "PreferencePairs"),
+        ("text", pair_rows(12), "PreferencePairs"),
+        ("preference", chat_rows(12), "NotPreferencePairs"),
+        ("preference", [*pair_rows(12), *chat_rows(3)], "NotPreferencePairs"),
+        ("preference", judged_rows(12), "RepliesNeedKto"),
+        ("text", judged_rows(12), "ChatsForPretraining"),
     ],
 )
 def test_pairs_are_for_preferences_and_preferences_for_pairs(config, tmp_path, task, rows, error):
     corpus = write(tmp_path / "other.jsonl", rows)
-    with pytest.raises(error):
+    with raises(error):
         events_of(replace(config, task=task, corpus=corpus), tmp_path / "out")
 
 
@@ -452,7 +451,7 @@ def test_a_run_of_dpo_or_kto_begins_at_its_reference_and_moves_towards_the_chose
 @pytest.mark.parametrize("rows", [[*judged_rows(12), *chat_rows(60)[-3:]], [*judged_rows(12), *pair_rows(3)]])
 def test_kto_takes_replies_with_labels_or_pairs_and_nothing_beside_them(config, tmp_path, rows):
     corpus = write(tmp_path / "other.jsonl", rows)
-    with pytest.raises(NotPreferencePairs, match="holds 3 rows"):
+    with raises("NotPreferencePairs", match="holds 3 rows"):
         events_of(replace(config, preference_loss="kto", corpus=corpus), tmp_path / "out")
 
 
@@ -486,7 +485,7 @@ def test_a_run_of_kto_without_pairs_is_refused_recorded_and_forecast_by_its_corp
     assert (card["kind"], card["judged"]) == ("judged", 60)
     more = {"task": "preference", "method": "lora", "precision": "fp32", "max_length": 128, "max_steps": 4, "epochs": 9}
     config = TrainConfig(tiny_model, card["id"], preference_loss="dpo", learning_rate=0.003, eval_steps=2, **more)
-    with pytest.raises(RepliesNeedKto, match=r"one by one \(60\), and dpo compares"):
+    with raises("RepliesNeedKto", match=r"one by one \(60\), and dpo compares"):
         runs.check_corpus(config)
     config = replace(config, preference_loss="kto")
     runs.check_corpus(config)

@@ -21,7 +21,6 @@ from core.runs import gpu_access, learned, runs, store
 from core.synth.replies import Reply
 from core.training import corpus_rows
 from core.training.config import TrainConfig
-from core.training.errors import TooSmall
 from tests.conftest import chat_rows, raises
 from tests.page_session import Session
 from ui import calculator_html, run_learned, training, training_prompts
@@ -99,7 +98,7 @@ def test_a_prompt_search_keeps_near_equal_rows_in_one_part(tmp_path):
     ("rows", "error", "words"),
     [
         ([*chat_rows(11), {"text": "Fog."}], "SearchNeedsChats", "has 1 rows that are no chats"),
-        (chat_rows(9), parts.CorpusTooSmall, "9 different rows"),
+        (chat_rows(9), "CorpusTooSmall", "9 different rows"),
     ],
 )
 def test_a_prompt_search_refuses_what_it_cannot_judge_by(rows, error, words, tmp_path):
@@ -277,7 +276,7 @@ def test_a_prompt_that_does_not_fit_is_left_out(search):
 
 
 def test_the_budget_of_a_prompt_search_has_a_least(search):
-    with pytest.raises(TooSmall, match=r"rows must be at least 4, got 1\. Try 64"):
+    with raises("TooSmall", match=r"rows must be at least 4, got 1\. Try 64"):
         search(rows=1)
     with raises("ExampleOneSided"):
         search(examples=(("Who?", ""),))

@@ -27,7 +27,7 @@ from core.training import (
 from core.training import packing as packing_module
 from core.training.config import TrainConfig
 from core.training.encoding import IGNORED
-from tests.conftest import chat_rows, encode_rows, slow_but
+from tests.conftest import chat_rows, encode_rows, raises, slow_but
 
 TURN = [{"role": "user", "content": "sea?"}, {"role": "assistant", "content": "gull lamp"}]
 
@@ -83,7 +83,7 @@ def test_a_bad_value_is_named_with_what_to_try(field, value, words):
 
 
 def test_an_unknown_field_is_refused():
-    with pytest.raises(errors.UnknownField, match="no field rank"):
+    with raises("UnknownField", match="no field rank"):
         TrainConfig.from_dict({"base_model": "m", "corpus": "c", "rank": 8})
 
 
@@ -181,7 +181,7 @@ def test_a_row_is_known_by_its_content_whatever_its_file_calls_it(tmp_path):
 
 
 def test_a_deleted_corpus_is_named(tmp_path):
-    with pytest.raises(errors.CorpusGone, match="choose another one"):
+    with raises("CorpusGone", match="choose another one"):
         list(corpus_rows.read_rows(tmp_path / "gone"))
 
 
@@ -332,7 +332,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(config, tmp_path, monkeypatch
 
     monkeypatch.setattr(training_adapters, "add_adapter", poisoned)
     events = []
-    with pytest.raises(errors.LossNotFinite, match=r"nan at step 1.*that of step 0 .*Lower learning_rate to 0.001"):
+    with raises("LossNotFinite", match=r"nan at step 1.*that of step 0 .*Lower learning_rate to 0.001"):
         training_loop.train(
             replace(config, validation_share=0.0, logging_steps=100),
             tmp_path,
@@ -365,7 +365,7 @@ def test_the_rows_that_break_the_loss_are_named(config, tmp_path, monkeypatch):
     assert shortest < min(map(len, encoded[:11]))
     config = replace(config, corpus=str(tmp_path / "rows.jsonl"), batch_size=1, gradient_accumulation_steps=4)
     config = replace(config, validation_share=0.0, logging_steps=50, max_steps=20, eval_steps=1)
-    with pytest.raises(errors.LossNotFinite) as raised:
+    with raises("LossNotFinite") as raised:
         training_loop.train(config, tmp_path / "run", report=lambda *_, **__: None)
     assert raised.value.values["rows"] == "12"
     assert int(raised.value.values["good"]) == raised.value.values["step"] - 1
@@ -404,13 +404,13 @@ def test_a_checkpoint_of_spoilt_weights_is_not_called_whole(config, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_adapters, "add_adapter", lambda *args: models.append(adapter(*args)) or models[-1])
         rare = replace(config, max_steps=8, logging_steps=5, eval_steps=2, validation_share=0.0)
-        with pytest.raises(errors.LossNotFinite):
+        with raises("LossNotFinite"):
             events_of(rare, tmp_path, should_stop=spoil)
     assert checkpoints.whole_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
 
 
 def test_layers_of_an_unknown_name_are_refused_in_words(config, tmp_path):
-    with pytest.raises(errors.LayersUnknown, match=r"has no layers named nothing\b.*Set target_modules to all-linear"):
+    with raises("LayersUnknown", match=r"has no layers named nothing\b.*Set target_modules to all-linear"):
         events_of(replace(config, target_modules="nothing"), tmp_path)
 
 
@@ -433,12 +433,12 @@ def test_a_chat_that_ends_with_a_question_does_not_teach_to_stop_there(tiny_toke
 
 def test_a_corpus_of_one_row_is_refused_in_words(config, tmp_path):
     (tmp_path / "one.jsonl").write_text(json.dumps(chat_rows(1)[0], ensure_ascii=False), encoding="utf-8")
-    with pytest.raises(errors.CorpusTooSmall, match=r"one.jsonl has 1 different rows; at least 10"):
+    with raises("CorpusTooSmall", match=r"one.jsonl has 1 different rows; at least 10"):
         events_of(replace(config, corpus=str(tmp_path / "one.jsonl")), tmp_path / "out")
 
 
 def test_a_corpus_with_nothing_to_learn_is_refused_in_words(config, tmp_path):
-    with pytest.raises(errors.NothingToLearn, match="Raise max_length"):
+    with raises("NothingToLearn", match="Raise max_length"):
         events_of(replace(config, max_length=8), tmp_path)
 
 
@@ -447,7 +447,7 @@ def test_chats_need_a_chat_template(config, tiny_tokenizer, tmp_path):
 
     bare = copy.deepcopy(tiny_tokenizer)
     bare.chat_template = None
-    with pytest.raises(errors.NoChatTemplate, match="Choose an instruct model"):
+    with raises("NoChatTemplate", match="Choose an instruct model"):
         training_loop.prepare_rows(config, bare, lambda *_, **__: None, tmp_path)
 
 
@@ -582,7 +582,7 @@ def test_packing_is_refused_where_layers_carry_a_state(config):
 
     recurrent = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, state_size=4, num_hidden_layers=2)).eval()
     packing = replace(config, packing=True)
-    with pytest.raises(errors.PackingUnsupported, match="Switch packing off"):
+    with raises("PackingUnsupported", match="Switch packing off"):
         checks.check_packing(packing, recurrent)
     checks.check_packing(packing, model_loading.load_base(config))
 
@@ -595,7 +595,7 @@ def test_a_model_that_sees_ahead_is_refused(config):
         BertLMHeadModel(BertConfig(**size, num_attention_heads=2, is_decoder=decodes)).eval()
         for decodes in (False, True)
     )
-    with pytest.raises(errors.SeesAhead, match="Choose a model that writes text"):
+    with raises("SeesAhead", match="Choose a model that writes text"):
         checks.check_causal(config, encoder)
     checks.check_causal(config, decoder)
     checks.check_causal(config, model_loading.load_base(config))

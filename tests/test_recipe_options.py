@@ -17,7 +17,7 @@ from core.training import (
     training_loop,
 )
 from core.training.config import CHOICES, TrainConfig
-from tests.conftest import WORDS
+from tests.conftest import WORDS, raises
 from ui.text import Say
 
 
@@ -63,12 +63,12 @@ def rates(optimizer) -> dict[str, int]:
 
 
 def test_a_corpus_of_chats_is_refused_by_continued_pretraining(config, tmp_path):
-    with pytest.raises(errors.ChatsForPretraining, match=r'"rows.jsonl" holds 40 chats.*set task to chat'):
+    with raises("ChatsForPretraining", match=r'"rows.jsonl" holds 40 chats.*set task to chat'):
         training_loop.train(replace(config, task="text"), tmp_path, report=silent)
 
 
 def test_plain_texts_are_refused_by_chat_tuning(config, texts, tmp_path):
-    with pytest.raises(errors.TextsForChat, match=r'"texts.jsonl" holds plain texts only.*set task to text'):
+    with raises("TextsForChat", match=r'"texts.jsonl" holds plain texts only.*set task to text'):
         training_loop.train(replace(config, corpus=texts), tmp_path, report=silent)
 
 
@@ -288,10 +288,10 @@ def test_schedules_of_the_form_are_known_to_the_trainer(config, tmp_path):
 @pytest.mark.parametrize(
     ("options", "trouble", "words"),
     [
-        ({"max_length": 4096}, errors.LongerThanTheModel, "reads 1024 tokens at most. Set max_length to 1024 or less"),
-        ({"precision": "fp16"}, errors.Fp16NeedsCard, "Set precision to auto"),
-        ({"use_liger_kernel": True}, errors.LigerNeedsCard, "torch sees none here. Switch it off."),
-        ({"target_modules": "nothing"}, errors.LayersUnknown, "Set target_modules to all-linear"),
+        ({"max_length": 4096}, "LongerThanTheModel", "reads 1024 tokens at most. Set max_length to 1024 or less"),
+        ({"precision": "fp16"}, "Fp16NeedsCard", "Set precision to auto"),
+        ({"use_liger_kernel": True}, "LigerNeedsCard", "torch sees none here. Switch it off."),
+        ({"target_modules": "nothing"}, "LayersUnknown", "Set target_modules to all-linear"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_model_loads(config, tmp_path, monkeypatch, options, trouble, words):
@@ -299,7 +299,7 @@ def test_what_cannot_be_is_refused_before_the_model_loads(config, tmp_path, monk
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(model_loading, "load_base", lambda config: pytest.fail("the model was loaded"))
-    with pytest.raises(trouble, match=words):
+    with raises(trouble, match=words):
         training_loop.train(replace(config, **options), tmp_path, report=silent)
 
 
@@ -349,9 +349,9 @@ def test_a_precision_is_refused_with_what_auto_takes_on_this_kind_of_device(
 @pytest.mark.parametrize(
     ("changes", "trouble", "words"),
     [
-        ({"model_type": "oracle9"}, errors.ArchitectureUnknown, "is of the kind oracle9"),
-        ({"model_type": "t5"}, errors.ArchitectureUnknown, "is of the kind t5"),
-        ({"vocab_size": 300}, errors.VocabularyTooLarge, "knows 345 tokens and its weights only 300"),
+        ({"model_type": "oracle9"}, "ArchitectureUnknown", "is of the kind oracle9"),
+        ({"model_type": "t5"}, "ArchitectureUnknown", "is of the kind t5"),
+        ({"vocab_size": 300}, "VocabularyTooLarge", "knows 345 tokens and its weights only 300"),
     ],
 )
 def test_a_model_that_cannot_be_trained_is_named(config, tmp_path, tiny_tokenizer, changes, trouble, words):
@@ -359,10 +359,10 @@ def test_a_model_that_cannot_be_trained_is_named(config, tmp_path, tiny_tokenize
 
     shape = json.loads((Path(config.base_model) / "config.json").read_text()) | changes
     (tmp_path / "config.json").write_text(json.dumps(shape))
-    with pytest.raises(trouble, match=words):
+    with raises(trouble, match=words):
         checks.check_model(replace(config, base_model=str(tmp_path)), tiny_tokenizer)
 
 
 def test_pissa_needs_the_whole_base():
-    with pytest.raises(errors.PissaNeedsWholeBase, match="Set method to lora"):
+    with raises("PissaNeedsWholeBase", match="Set method to lora"):
         TrainConfig(base_model="m", corpus="c", method="qlora", init_lora_weights="pissa")

@@ -14,13 +14,12 @@ from core.training import (
     checkpoints,
     cross_entropy,
     encoding,
-    errors,
     model_loading,
     packing,
     training_loop,
 )
 from core.training.config import TrainConfig
-from tests.conftest import chat_rows
+from tests.conftest import chat_rows, raises
 
 
 def events_of(config, out, **more) -> list[dict]:
@@ -220,7 +219,7 @@ def test_a_loss_of_nothing_is_no_success(config, tmp_path, monkeypatch):
         base.forward = zero
 
     monkeypatch.setattr(cross_entropy, "without_logits", blind)
-    with pytest.raises(errors.LossIsZero, match="exactly 0 by step 1"):
+    with raises("LossIsZero", match="exactly 0 by step 1"):
         events_of(replace(config, validation_share=0.0), tmp_path)
 
 

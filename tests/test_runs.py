@@ -15,7 +15,6 @@ from core import events, files, jobs, paths, process
 from core.runs import __main__ as runs_cli
 from core.runs import eval_samples, queue, runs, store
 from core.training.config import TrainConfig
-from core.training.errors import CorpusGone
 from tests.conftest import raises, wait_for
 
 
@@ -416,7 +415,7 @@ def test_the_command_line_lists_runs_as_json(trained_run, capsys, monkeypatch):
 
 
 def test_a_run_on_a_deleted_corpus_is_not_even_queued(config, no_worker):
-    with pytest.raises(CorpusGone, match=r"There is no corpus in poems\. It was moved or deleted"):
+    with raises("CorpusGone", match=r"There is no corpus in poems\. It was moved or deleted"):
         runs.start(TrainConfig(**{**vars(config), "corpus": "poems"}))
     assert runs.listed() == []
 
@@ -490,7 +489,7 @@ def test_a_run_that_a_reboot_interrupted_comes_back_by_itself(config, no_worker)
         events.append(paths.run(lost), "started")
         files.write_json(paths.run(lost) / "process.json", {"boot_id": boot, "starts": 1})
     assert queue.needs_worker()
-    queue.come_back()
+    queue.requeue_interrupted()
     assert [runs.state(lost) for lost in (run_id, killed)] == ["queued", "lost"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from core import events, jobs, paths
 from core.runs import diagnosis, runs, store
 from core.training.config import TrainConfig
-from core.training.errors import NoSuchValue
+from tests.conftest import raises
 from tests.test_runs import write_steps
 from ui import history, history_details, run_html, run_plots, run_queue, run_view
 from ui.text import Say
@@ -200,7 +200,7 @@ def test_a_run_is_queued_again_with_one_thing_changed(config, no_worker):
     before, after = vars(config), vars(runs.config(varied))
     assert {name: value for name, value in after.items() if value != before[name]} == {"learning_rate": 0.0001}
     assert runs.label(varied)["name"] == "poems · learning_rate 0,0001"
-    with pytest.raises(NoSuchValue, match="packing cannot be perhaps"):
+    with raises("NoSuchValue", match="packing cannot be perhaps"):
         history_details.again(run_id, "packing", "perhaps")
 
 

@@ -19,7 +19,6 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from core import errors
-from core.chat import types
 from core.export import export
 from core.runs import gpu_access
 from core.sharing import connections, own_page, sharing, walls
@@ -302,7 +301,7 @@ def test_a_reply_that_a_starting_run_ends_is_begun_again(monkeypatch, home):
         asked.append({name: question.messages for name, question in questions.items()})
         yield dict.fromkeys(questions, Said("a", 1))
         if len(asked) <= closes:
-            raise errors.from_dict(errors.to_dict(types.ChatClosed()))  # as the chat's process tells it
+            raise errors.from_dict(errors.to_dict(errors.named("ChatClosed")))  # as the chat's process tells it
         yield dict.fromkeys(questions, Said("a b", 2))
 
     monkeypatch.setattr(sharing_process.chat, "talk", talk)

@@ -13,6 +13,7 @@ import pytest
 
 from core import events, jobs
 from core.corpus import corpus, storage
+from core.errors import UserError
 from core.synth import chain_checks, chain_templates, chain_verdicts, lemmas, preview, recipes, synth_jobs, worker
 from core.synth.chain_source import FromChain
 from core.synth.chain_walk import Walk
@@ -656,7 +657,7 @@ def test_a_blind_judge_has_to_name_every_speaker(text, told):
 )
 def test_a_fault_in_a_chain_is_named_with_its_step(old, new, words):
     assert old in RECIPE
-    with pytest.raises(recipes.UserError) as error:
+    with pytest.raises(UserError) as error:
         recipes.read(RECIPE.replace(old, new, 1), "x.yaml")
     assert words in str(error.value)
 

@@ -218,7 +218,7 @@ def test_a_detached_job_is_paused_and_goes_on_and_stops():
     wait(directory, "running")
     while not synth_jobs.progress(directory)["progress"].get("rows"):
         time.sleep(0.02)
-    with pytest.raises(jobs.JobStillAtWork, match='"моря" is still at work'):
+    with raises("JobStillAtWork", match='"моря" is still at work'):
         jobs.delete(directory)
     jobs.ask(directory, "pause")
     wait(directory, "paused")
@@ -326,7 +326,7 @@ def test_a_mix_holds_its_shares_where_one_part_repeats_itself(tmp_path):
 
 def test_a_mix_that_cannot_hold_its_shares_is_refused_or_pauses_in_words(tmp_path):
     mix = mix_of(tmp_path, natural_lines(60))
-    with pytest.raises(sources.MixTooShort, match=r"share of 50 % of 100000 needs 50000. Lower the volume to \d+"):
+    with raises("MixTooShort", match=r"share of 50 % of 100000 needs 50000. Lower the volume to \d+"):
         synth_jobs.create({"recipe": str(mix), "tokens": 100_000})
     mix = mix_of(tmp_path, [line for line in natural_lines(200) for _ in range(3)])
     directory = synth_jobs.create({"recipe": str(mix), "tokens": 20_000})

@@ -6,6 +6,7 @@ import zlib
 import numpy as np
 import pytest
 
+from core.errors import UserError
 from core.synth import chain_checks, lemmas, preview, recipes
 from core.synth.chain_source import FromChain
 from core.synth.local import Local, WriterWaits
@@ -203,7 +204,7 @@ def test_the_sets_of_resonance_are_compared(lang):
     ],
 )
 def test_a_wrong_comparison_is_refused(near, words):
-    with pytest.raises(recipes.UserError) as error:
+    with pytest.raises(UserError) as error:
         recipes.read(RECIPE.replace('{to: [line], least: 0.1, most: "0.8"}', near), "x.yaml")
     assert words in str(error.value)
 

@@ -8,7 +8,7 @@ import pytest
 from core import events, paths
 from core.corpus import corpus, importer, storage, turns
 from core.errors import UserError
-from core.synth import chain_steps, chain_templates, material, preview, prompts, recipes, synth_jobs, votes, worker
+from core.synth import chain_templates, material, preview, prompts, recipes, synth_jobs, votes, worker
 from tests.conftest import raises
 from tests.endpoint_server import answer, serving
 from ui import synth_form, synth_reading, synth_recipe
@@ -157,7 +157,7 @@ def test_what_is_wrong_with_a_chain_is_said_in_russian(change, russian):
     text = CHAIN.replace('{of: [line], rubric: "Score: {{ line }}", scores: [good]}', change)
     with pytest.raises(UserError) as found:
         recipes.from_text(text, "x.yaml")
-    assert isinstance(found.value, chain_steps.StepWrong | chain_steps.StepNameUnknown)
+    assert found.value.name in ("StepWrong", "StepNameUnknown")
     assert russian in Say("ru").trouble(found.value)
     assert "{" not in Say("en").trouble(found.value).replace("{{", "")
 
@@ -165,8 +165,8 @@ def test_what_is_wrong_with_a_chain_is_said_in_russian(change, russian):
 def test_an_error_within_an_error_is_translated_on_the_far_side_of_a_pipe():
     from core import errors
 
-    inner = chain_templates.LoopsTooDeep(most=2)
-    error = chain_steps.StepWrong(file="x.yaml", step="a", verb="write", reason=inner)
+    inner = chain_templates.TemplateWrong("LoopsTooDeep", most=2)
+    error = errors.named("StepWrong", file="x.yaml", step="a", verb="write", reason=inner)
     told = errors.from_dict(json.loads(json.dumps(errors.to_dict(error))))
     assert Say("ru").trouble(told) == Say("ru").trouble(error)
     assert "циклов внутри циклов больше 2" in Say("ru").trouble(told)

@@ -10,7 +10,7 @@ import pytest
 
 import app
 from core import errors, paths
-from core.training.errors import TooSmall
+from core.training.errors import TrainingError
 from ui.text import LOCALES, Say, in_markdown
 
 
@@ -48,7 +48,7 @@ def test_a_length_of_time_has_two_units(seconds, english, russian):
 
 
 def test_a_trouble_is_said_in_the_person_s_language():
-    error = TooSmall(field="lora_rank", least=1, value=0, suggestion="8 or 16")
+    error = TrainingError("TooSmall", field="lora_rank", least=1, value=0, suggestion="8 or 16")
     assert Say("en").trouble(error) == "lora_rank must be at least 1, got 0. Try 8 or 16."
     assert Say("ru").trouble(error) == "Поле lora_rank должно быть не меньше 1, задано 0. Попробуйте 8 или 16."
 

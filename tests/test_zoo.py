@@ -11,10 +11,10 @@ import pytest
 from core.chat import chat_models, engine
 from core.export import export, merging
 from core.models import models
-from core.training import adapters, attention_kernels, checks, devices, errors, model_loading
+from core.training import adapters, attention_kernels, checks, devices, model_loading
 from core.training.config import TrainConfig
 from tests import pretended_card, zoo, zoo_walk
-from tests.conftest import chat_rows
+from tests.conftest import chat_rows, raises
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,7 +65,7 @@ def test_zoo_a_family_trains_talks_merges_and_opens_plainly(zoo_walked, family):
 @pytest.mark.parametrize("family", zoo.REFUSES_PACKING)
 def test_zoo_packing_is_refused_before_weights_are_read(animal, few_rows, tiny_tokenizer, family):
     config = TrainConfig(base_model=animal(family), corpus=few_rows, method="lora", packing=True, max_length=64)
-    with pytest.raises(errors.PackingUnsupported, match="Switch packing off"):
+    with raises("PackingUnsupported", match="Switch packing off"):
         checks.check_model(config, tiny_tokenizer)
 
 
@@ -132,9 +132,9 @@ def test_zoo_dropout_goes_where_it_can_and_the_adapter_opens_again(animal, few_r
 )
 def test_zoo_what_experts_cannot_take_is_said(animal, few_rows, tiny_tokenizer, settings, words):
     config = TrainConfig(base_model=animal("qwen3_moe"), corpus=few_rows, method="lora", **settings)
-    with pytest.raises(errors.ExpertsTakePlainLora, match=words):
+    with raises("ExpertsTakePlainLora", match=words):
         checks.check_model(config, tiny_tokenizer)
-    with pytest.raises(errors.ExpertsTakePlainLora, match=words):
+    with raises("ExpertsTakePlainLora", match=words):
         adapters.add_adapter(model_loading.load_base(config), config)
 
 
@@ -226,7 +226,7 @@ def test_zoo_weights_that_are_stored_quantised_are_refused_by_name(animal, few_r
     config = TrainConfig(base_model=animal("llama"), corpus=few_rows, method=method)
     base = model_loading.skeleton(model_loading.model_config(config.base_model))
     base.config.quantization_config = {"quant_method": stored}
-    with pytest.raises(errors.StoredQuantized, match=words):
+    with raises("StoredQuantized", match=words):
         model_loading.quantization(config, base)
 
 
@@ -253,10 +253,10 @@ def test_zoo_a_hub_model_is_refused_before_its_weights_are_fetched(animal, few_r
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     config = TrainConfig(base_model="someone/mamba", corpus=few_rows, method="lora", packing=True, max_length=64)
-    with pytest.raises(errors.PackingUnsupported, match="Switch packing off"):
+    with raises("PackingUnsupported", match="Switch packing off"):
         trainer.local_config(config, lambda *_, **__: None)
     monkeypatch.setattr(model_loading, "auto_class", lambda shape: None)
-    with pytest.raises(errors.ArchitectureUnknown, match="of the kind mamba"):
+    with raises("ArchitectureUnknown", match="of the kind mamba"):
         models.prepare("someone/mamba")
     assert "*.safetensors" not in asked
 

@@ -79,7 +79,7 @@ NOT_RUN = {
     ("core/training/checks.py", 'if kind == "mps":'): REFUSED,
     (
         "core/training/checks.py",
-        'raise (NoBf16 if kind == "cuda" else NoBf16TakesFp32)(card=devices.device_name())',
+        'raise TrainingError("NoBf16" if kind == "cuda" else "NoBf16TakesFp32", card=devices.device_name())',
     ): REFUSED,
 }
 

@@ -123,8 +123,8 @@ def walk(model: str, rows: str) -> dict[str, str]:
         try:
             train(model, rows, method, packing=True)
             packing = "yes"
-        except errors.PackingUnsupported:
-            packing = "refused"
+        except errors.TrainingError as error:
+            packing = "refused" if error.name == "PackingUnsupported" else error.name
         assert found.setdefault("packing", packing) == packing, method
     return found
 

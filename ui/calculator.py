@@ -83,14 +83,14 @@ def build_question(say: Say) -> dict:
     models, methods = model_choices.choices(say, only_shaped=True), [(say(f"calculator.method.{k}"), k) for k in KINDS]
     wide = {"scale": 2, "min_width": 260}
     with gr.Row():
-        model = gr.Dropdown(models, value=DEFAULT_MODEL, **TYPED, **_words(say, "model"), **wide)
-        card = gr.Dropdown(cards, value=cards[0][1], **TYPED, **_words(say, "card"), **wide)
-        memory = gr.Textbox(placeholder="12", **_words(say, "memory_gb"), scale=1, min_width=140)
-        method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
+        model = gr.Dropdown(models, value=DEFAULT_MODEL, **TYPED, **say.field("calculator.model"), **wide)
+        card = gr.Dropdown(cards, value=cards[0][1], **TYPED, **say.field("calculator.card"), **wide)
+        memory = gr.Textbox(placeholder="12", **say.field("calculator.memory_gb"), scale=1, min_width=140)
+        method = gr.Dropdown(methods, value="qlora", **say.field("calculator.method"), **wide)
     with gr.Row():
-        corpus = gr.Dropdown(corpus_choices(say), value="", **_words(say, "corpus"), **wide)
-        tokens = gr.Textbox("100M", **_words(say, "tokens"), **wide)
-        epochs = gr.Textbox("3", **_words(say, "epochs"), scale=1)
+        corpus = gr.Dropdown(corpus_choices(say), value="", **say.field("calculator.corpus"), **wide)
+        tokens = gr.Textbox("100M", **say.field("calculator.tokens"), **wide)
+        epochs = gr.Textbox("3", **say.field("calculator.epochs"), scale=1)
     question = {"model": model, "card": card, "memory_gb": memory, "method": method}
     return question | {"corpus": corpus, "tokens": tokens, "epochs": epochs}
 
@@ -105,13 +105,13 @@ def build_settings(say: Say) -> dict:
 
     def dropdown(name: str, **more) -> None:
         more = {"value": getattr(base, name)} | more
-        made[name] = gr.Dropdown(choices[name], **more, **_words(say, name))
+        made[name] = gr.Dropdown(choices[name], **more, **say.field(f"calculator.{name}"))
 
     with gr.Row():
         for name in setups.SUGGESTED:
-            made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **_words(say, name))
-        made["mix"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "mix"))
-        made["price"] = gr.Number(0, minimum=0, min_width=140, **_words(say, "price"))
+            made[name] = gr.Number(getattr(base, name), precision=0, min_width=140, **say.field(f"calculator.{name}"))
+        made["mix"] = gr.Number(0, minimum=0, min_width=140, **say.field("calculator.mix"))
+        made["price"] = gr.Number(0, minimum=0, min_width=140, **say.field("calculator.price"))
     with gr.Row():
         choices["target_modules"] = TARGETS
         dropdown("target_modules", **TYPED)
@@ -121,12 +121,8 @@ def build_settings(say: Say) -> dict:
         dropdown("loss")
         dropdown("precision", value="auto")
         for name in ("gradient_checkpointing", "train_embeddings"):
-            made[name] = gr.Checkbox(getattr(base, name), **_words(say, name))
+            made[name] = gr.Checkbox(getattr(base, name), **say.field(f"calculator.{name}"))
     return made
-
-
-def _words(say: Say, name: str) -> dict:
-    return {"label": say(f"calculator.{name}"), "info": say(f"calculator.{name}.info")}
 
 
 def build_answer(say: Say) -> dict:

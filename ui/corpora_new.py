@@ -177,7 +177,7 @@ def on_files(say: Say, files, folder, names=()):
     same, step = [gr.skip()] * len(_untouched(say)), gr.update(selected=CHECK)
     try:
         with corpora_files.gathered(files, folder, list(names)) as paths:
-            for looking in process.beats(partial(_look, paths)):
+            for looking in process.polled(partial(_look, paths)):
                 if not looking.done():
                     yield step, gr.skip(), say("corpora.look.reading"), *same, gr.update(visible=True)
             seen, again, unknown = looking.result()
@@ -236,7 +236,7 @@ def _mapped(say: Say, seen: dict, again: dict, unknown: list[str]) -> list:
 def on_apply(say: Say, files, folder, names, *settings):
     try:
         with corpora_files.gathered(files, folder, names) as paths:
-            for looking in process.beats(lambda wait: corpus.look(paths, options(settings), wait)):
+            for looking in process.polled(lambda wait: corpus.look(paths, options(settings), wait)):
                 if not looking.done():
                     yield say("corpora.look.reading"), gr.update(visible=True)
             shown = markup.look(say, looking.result())

@@ -1,4 +1,4 @@
-"""Where one stands on the road from a corpus to a model that one has: four steps, what goes on, the latest runs."""
+"""Progress of the user from a corpus to an exported model: four steps, the active run, the latest runs."""
 
 from dataclasses import dataclass
 

@@ -65,7 +65,7 @@ def on_newest(say: Say, kept: bool, remembered, stop: talk.StopFlag) -> dict:
 
 
 def beside_base(say: Say, asked: str) -> dict:
-    """A run in the second column, its base in the first; what an address asks for that is not there is said to be gone."""
+    """A run in the second column, its base in the first; a warning if the run that the address names does not exist."""
     choices, ids = talk.choices(say)
     if asked not in ids:
         inform(say("runs.gone", run=asked.removeprefix("run:")))

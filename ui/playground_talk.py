@@ -117,7 +117,7 @@ def with_replies(history: dict, replies: dict[str, dict], who: dict[str, str] | 
 
 
 def keep(say: Say, history: dict, *, begins: bool = False, **about) -> None:
-    """Store the conversation; `begins` even if it is not there. What the disk refuses is said and stops nobody."""
+    """Store the conversation; `begins`: also a new one. If the disk refuses, show a warning and continue."""
     if not (history.get("kept") and "id" in history):
         return
     try:

@@ -38,13 +38,13 @@ def horizontal_line(figure, y: float, words: str, line: dict, axes: str = "") ->
     figure.add_annotation(x=1, y=y, text=words, showarrow=False, xanchor="right", yanchor="bottom", **across)
 
 
-def smooth(values: list[float | None], weight: float = SMOOTHING) -> list[float | None]:
+def smooth(values: list[float | None]) -> list[float | None]:
     """Exponential moving average without the pull towards zero at the start; gaps stay gaps."""
     mean, mass, smoothed = 0.0, 0.0, []
     for value in values:
         if value is None:
             smoothed.append(None)
             continue
-        mean, mass = weight * mean + (1 - weight) * value, weight * mass + (1 - weight)
+        mean, mass = SMOOTHING * mean + (1 - SMOOTHING) * value, SMOOTHING * mass + (1 - SMOOTHING)
         smoothed.append(mean / mass)
     return smoothed

@@ -166,7 +166,7 @@ def on_choose(run_id: str | None) -> tuple:
 
 
 def known(say: Say, rows: list[dict], asked: str) -> str | None:
-    """The run that an address asks for, if it is among these; one that was deleted meanwhile is said to be gone."""
+    """The run that an address asks for, if it is among these; a warning if it was deleted."""
     if asked and asked not in [row["id"] for row in rows]:
         inform(say("runs.gone", run=asked))
         return None

@@ -36,7 +36,7 @@ _opening = threading.Lock()  # held while a way to this machine is found, which 
 
 
 class DistantShare:
-    """A share that is served by a process of its own: what it said of itself last.
+    """A share served by a subprocess: the last state that it reported.
 
     The process ends with this one. One that dies or hangs is started again, with its password, its visitors and what
     they have used.

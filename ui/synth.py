@@ -86,7 +86,7 @@ def on_show(say: Say, **values):
                     command += [f"--{name}", str(file)]
             # A stranger's template counts tokens there; torch, which reads a local writer, takes more.
             run = partial(import_process.run, command, memory=0 if wanted["writer"] else import_process.MEMORY)
-            for working in process.beats(lambda look: list(run(look=look))[-1], BEAT_SECONDS):
+            for working in process.polled(lambda look: list(run(look=look))[-1], BEAT_SECONDS):
                 if not working.done():
                     seconds = say.duration(max(1, round(time.monotonic() - began)))
                     yield templates.macro("paragraph", say("synth.showing", seconds=seconds)), on

@@ -21,10 +21,10 @@ def build(say: Say) -> tuple[dict, gr.Markdown]:
     """The recipe and how much of it; and the text that says what the recipe is."""
     volumes = [(say.number(tokens, 12), tokens) for tokens in preview.VOLUMES] + [(say("synth.volume.other"), OTHER)]
     chosen = first_recipe(say)
-    form = {"recipe": gr.Dropdown(synth_recipe.choices(say), value=chosen, **_words(say, "recipe"))}
+    form = {"recipe": gr.Dropdown(synth_recipe.choices(say), value=chosen, **say.field("synth.recipe"))}
     about = gr.Markdown(synth_recipe.told(say, chosen))
     form |= {
-        "volume": gr.Radio(volumes, value=preview.VOLUMES[0], **_words(say, "volume")),
+        "volume": gr.Radio(volumes, value=preview.VOLUMES[0], **say.field("synth.volume")),
         "tokens": gr.Number(200_000, label=say("synth.tokens"), precision=0, visible=False),
     }
     form["volume"].change(on_volume, form["volume"], form["tokens"], show_progress="hidden")
@@ -33,53 +33,50 @@ def build(say: Say) -> tuple[dict, gr.Markdown]:
 
 def build_more(say: Say) -> dict:
     """Who writes, and what may stay as it is, both folded."""
-    words = partial(_words, say)
     form = {}
     with gr.Accordion(say("synth.writer"), open=False):
         gr.Markdown(say("synth.writer.about"))
         form["endpoint"] = gr.Textbox(label=say("synth.endpoint"), placeholder="http://127.0.0.1:11434/v1")
         form["endpoint_model"] = gr.Textbox(label=say("synth.endpoint_model"), placeholder="qwen3:8b")
         with gr.Row():
-            form["judge_endpoint"] = gr.Textbox(min_width=260, **words("judge"))
-            form["judge_model"] = gr.Textbox(min_width=160, **words("judge_model"))
+            form["judge_endpoint"] = gr.Textbox(min_width=260, **say.field("synth.judge"))
+            form["judge_model"] = gr.Textbox(min_width=160, **say.field("synth.judge_model"))
         with gr.Row():
-            form["writer"] = gr.Dropdown(model_choices(), value="", min_width=260, **words("local"))
-            form["embedder"] = gr.Dropdown(model_choices(), value="", min_width=260, **words("embedder"))
-        form["corpus"] = gr.Dropdown(corpus_choices(), value="", **words("corpus"))
-        form["topics"] = gr.CheckboxGroup([], visible=False, **words("topics"))
+            form["writer"] = gr.Dropdown(model_choices(), value="", min_width=260, **say.field("synth.local"))
+            form["embedder"] = gr.Dropdown(model_choices(), value="", min_width=260, **say.field("synth.embedder"))
+        form["corpus"] = gr.Dropdown(corpus_choices(), value="", **say.field("synth.corpus"))
+        form["topics"] = gr.CheckboxGroup([], visible=False, **say.field("synth.topics"))
         form["corpus"].input(partial(on_corpus, say), form["corpus"], form["topics"], show_progress="hidden")
-        form["personas"] = gr.Textbox(lines=3, **words("personas"))
+        form["personas"] = gr.Textbox(lines=3, **say.field("synth.personas"))
         types, id = [".txt", ".md", ".csv"], f"synth-personas-{say.lang}"
         dropped = gr.File(label=say("synth.personas.file"), file_types=types, height=110, elem_id=id)
         dropped.upload(partial(on_personas, say), dropped, form["personas"])
         with gr.Row():
-            form["temperature"] = gr.Slider(0, 2, 0.9, step=0.05, min_width=160, **words("temperature"))
-            form["top_p"] = gr.Slider(0.05, 1, 1, step=0.05, min_width=160, **words("top_p"))
-            form["max_tokens"] = gr.Number(600, precision=0, minimum=16, min_width=160, **words("max_tokens"))
+            form["temperature"] = gr.Slider(0, 2, 0.9, step=0.05, min_width=160, **say.field("synth.temperature"))
+            form["top_p"] = gr.Slider(0.05, 1, 1, step=0.05, min_width=160, **say.field("synth.top_p"))
+            form["max_tokens"] = gr.Number(600, precision=0, minimum=16, min_width=160, **say.field("synth.max_tokens"))
         with gr.Row():
             thinking = [(say(f"synth.thinking.{value or 'auto'}"), value) for value in ("", "off", "on")]
-            form["thinking"] = gr.Radio(thinking, value="", min_width=260, **words("thinking"))
-            form["parallel"] = gr.Slider(1, 32, 4, step=1, min_width=160, **words("parallel"))
-            form["timeout"] = gr.Number(300, precision=0, minimum=5, min_width=160, **words("timeout"))
+            form["thinking"] = gr.Radio(thinking, value="", min_width=260, **say.field("synth.thinking"))
+            form["parallel"] = gr.Slider(1, 32, 4, step=1, min_width=160, **say.field("synth.parallel"))
+            form["timeout"] = gr.Number(300, precision=0, minimum=5, min_width=160, **say.field("synth.timeout"))
     with gr.Accordion(say("synth.more"), open=False):
         form["name"] = gr.Textbox(label=say("synth.name"))
         counted = partial(model_choices, say("synth.model.none"))
-        form["model"] = gr.Dropdown(counted(), value="", **words("model"))
+        form["model"] = gr.Dropdown(counted(), value="", **say.field("synth.model"))
         with gr.Row():
-            form["seed"] = gr.Number(0, precision=0, minimum=0, min_width=140, **words("seed"))
-            form["shard"] = gr.Textbox(placeholder="2/4", min_width=140, **words("shard"))
+            form["seed"] = gr.Number(0, precision=0, minimum=0, min_width=140, **say.field("synth.seed"))
+            form["shard"] = gr.Textbox(placeholder="2/4", min_width=140, **say.field("synth.shard"))
         with gr.Row():
-            form["replay"] = gr.Slider(0, 60, 0, step=5, min_width=160, **words("replay"))
-            form["replay_corpus"] = gr.Dropdown(corpus_choices(), value="", min_width=160, **words("replay_corpus"))
-        form["curriculum"] = gr.Checkbox(False, **words("curriculum"))
+            form["replay"] = gr.Slider(0, 60, 0, step=5, min_width=160, **say.field("synth.replay"))
+            form["replay_corpus"] = gr.Dropdown(
+                corpus_choices(), value="", min_width=160, **say.field("synth.replay_corpus")
+            )
+        form["curriculum"] = gr.Checkbox(False, **say.field("synth.curriculum"))
     for name, choices in (("model", counted), ("corpus", corpus_choices), ("replay_corpus", corpus_choices)):
         refresh = partial(lambda choices: gr.update(choices=choices()), choices)
         form[name].focus(refresh, None, form[name], show_progress="hidden")
     return form
-
-
-def _words(say: Say, name: str) -> dict:
-    return {"label": say(f"synth.{name}"), "info": say(f"synth.{name}.info")}
 
 
 def first_recipe(say: Say) -> str:

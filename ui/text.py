@@ -36,6 +36,10 @@ class Say:
     def __contains__(self, key: str) -> bool:
         return key in ENGLISH
 
+    def field(self, key: str) -> dict[str, str]:
+        """Label and help of a component of a form."""
+        return {"label": self(key), "info": self(f"{key}.info")}
+
     def pick(self, translations: dict[str, str]) -> str:
         """The text of {language: text} in this language; in English where there is none."""
         return translations.get(self.lang) or translations["en"]

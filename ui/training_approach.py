@@ -133,7 +133,7 @@ def on_corpus(
 
 
 def on_chosen(say: Say, corpus_id: str | None, approach: str, method: str = "", start: str | None = "") -> None:
-    """Say that the approach changes to whoever chose a corpus; a page that only opens says nothing."""
+    """Show a notice if choosing a corpus changes the approach; none when the page is opened."""
     if suited := better(corpus_id, approach, method, start):
         sentence = {"text": "for_text", "preference": "for_preferences"}.get(suited, "for_chats")
         inform(say(f"approach.{sentence}", approach=say(f"approach.{suited}")))

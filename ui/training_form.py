@@ -69,23 +69,23 @@ def _build_seen(say: Say) -> dict:
             value=models.STARTER,
             allow_custom_value=True,
             min_width=200,
-            **_words(say, "base_model"),
+            **say.field("training.base_model"),
         )
-        corpora = gr.Dropdown(min_width=200, **_words(say, "corpus"))
+        corpora = gr.Dropdown(min_width=200, **say.field("training.corpus"))
     method = gr.Radio(
         [("QLoRA", "qlora"), ("LoRA", "lora"), (say("training.full"), "full")],
         value=DEFAULTS["method"],
         visible=False,  # the approach sets it; continued pretraining asks
-        **_words(say, "method"),
+        **say.field("training.method"),
     )
-    epochs = gr.Number(DEFAULTS["epochs"], minimum=0, elem_id="setting-epochs", **_words(say, "epochs"))
+    epochs = gr.Number(DEFAULTS["epochs"], minimum=0, elem_id="setting-epochs", **say.field("training.epochs"))
     return dict(zip(ALWAYS_SEEN, (base_model, corpora, method, epochs), strict=True))
 
 
 def component(say: Say, field: Field, **more) -> gr.components.Component:
     """What a field of TrainConfig is filled in with, by its type."""
     value, choices = DEFAULTS[field.name], CHOICES | {"optim": OPTIMIZERS}
-    more |= {"elem_id": f"setting-{field.name}", **_words(say, field.name)}
+    more |= {"elem_id": f"setting-{field.name}", **say.field(f"training.{field.name}")}
     if field.name in choices:
         return gr.Dropdown(list(choices[field.name]), value=value, **more)
     if field.type == "bool":
@@ -98,17 +98,13 @@ def component(say: Say, field: Field, **more) -> gr.components.Component:
 def _of_data(say: Say, name: str, parts: dict) -> gr.components.Component | None:
     """The settings that are no plain field; the parts of a mix go to `parts`."""
     if name == "name":
-        return gr.Textbox(elem_id="setting-name", **_words(say, "name"))
+        return gr.Textbox(elem_id="setting-name", **say.field("training.name"))
     if name == "start":
         return training_start.build_start(say)
     if name == "mix":
         parts |= training_start.build_mix(say)
         return parts["mix"]
     return None
-
-
-def _words(say: Say, field: str) -> dict:
-    return {"label": say(f"training.{field}"), "info": say(f"training.{field}.info")}
 
 
 def _find(say: Say) -> gr.Textbox:

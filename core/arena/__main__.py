@@ -1,13 +1,10 @@
 """Matches from the command line, and the process of a match in the background: `python -m core.arena`."""
 
 import argparse
-import json
-import sys
 from pathlib import Path
 
-from core import arena, errors, jobs, paths
+from core import arena, jobs, paths
 from core.arena import judging, matches, numbers, verdict, votes
-from core.errors import UserError
 
 
 def main() -> None:
@@ -21,16 +18,7 @@ def main() -> None:
     parser.add_argument("--model", default="", help="for judge: the model's name there")
     parser.add_argument("--out", type=Path, help="for pairs: the JSONL file to write")
     parser.add_argument("--preferences", metavar="NAME", help="for pairs: the corpus of preference pairs to make")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    if args.job:
-        jobs.main(parser, args.job, _work)
-    try:
-        result = _command(args, parser)
-    except (UserError, OSError) as error:
-        sys.exit(errors.tell(error, args.json))
-    print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
+    jobs.command(parser, _command, _work)
 
 
 def _work(directory: Path, request: dict, report) -> dict:

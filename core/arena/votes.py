@@ -86,7 +86,7 @@ def write_pairs(path: Path, match_id: str | None = None) -> int:
     return len(written)
 
 
-def make_corpus(name: str, match_id: str | None = None, out: Path | None = None) -> dict:
+def make_corpus(name: str, match_id: str | None = None) -> dict:
     """Make a corpus of preference pairs of a person's votes, of one match or of all, and return its card.
 
     A vote that prefers neither reply, or one that was cut off, is no pair: it is set aside with its reason.
@@ -104,7 +104,7 @@ def make_corpus(name: str, match_id: str | None = None, out: Path | None = None)
         for vote in voted
         if (reason := _no_pair(vote))
     )
-    return importer.create_from_rows(rows, name, parent=None, note={}, out=out, set_aside=aside)
+    return importer.create_from_rows(rows, name, parent=None, note={}, set_aside=aside)
 
 
 def _of_person(match_id: str | None) -> list[dict]:

@@ -32,7 +32,7 @@ def talk(
     on_cpu: bool = False,
     look: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Reply]]:
-    """Yield the replies by column as they grow, from the chat's process, started when needed; closing hangs up.
+    """Yield the replies by column as they grow, from the chat's process, started when needed; close it to cancel.
 
     So does what `look()` raises, which is called every LOOK_SECONDS while nothing comes.
     """

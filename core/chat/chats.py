@@ -23,7 +23,7 @@ def new_id() -> str:
 
 
 def keep(chat_id: str, history: dict, *, begins: bool = True, **about) -> None:
-    """Store a conversation as it is now; one in which nobody has said anything is none.
+    """Store a conversation as it is now, unless it has no messages.
 
     `begins`: even if it is not there, as a new one or one that was deleted meanwhile.
     `about`: columns, titles and settings (see m012_chats.sql), each of which stays as it was where it is not given.
@@ -110,7 +110,7 @@ def conversation(turns: list[dict], column: str) -> list[dict]:
 
 
 def stopped(history: dict) -> dict:
-    """The history once nobody replies any more: replies stay as far as they came."""
+    """The history after generation has stopped: partial replies are kept."""
     turns = history["branches"][history["current"]]
     if not turns:
         return history
@@ -122,7 +122,7 @@ def stopped(history: dict) -> dict:
 
 
 def without_unanswered(history: dict) -> tuple[dict, str]:
-    """The history without a last prompt that nobody has answered, and that prompt, which goes back into the field."""
+    """The history without a last, unanswered prompt, and that prompt, which is put back into the input field."""
     turns = history["branches"][history["current"]]
     if not turns or turns[-1]["replies"]:
         return history, ""

@@ -15,7 +15,6 @@ import torch
 from core import errors, files
 from core.chat import chat_models
 from core.chat.chat_models import ChatModel
-from core.chat.types import AdapterForeign
 from core.errors import UserError
 from core.estimate import catalogue, memory
 from core.estimate.setup import Setup
@@ -83,7 +82,7 @@ _adapter_numbers = itertools.count(1)
 
 
 def is_closing() -> bool:
-    """Whether somebody wants the card's memory back, and the reply in progress is computed there."""
+    """Whether the GPU memory was requested back while a reply is generated on it."""
     return CLOSING.is_set() and _device_in_use != ON_CPU
 
 
@@ -95,7 +94,7 @@ def raise_if_out_of_memory(error: Exception, model_id: str) -> None:
     """
     if not environment.is_out_of_memory(error):
         return
-    empty_frames(error)
+    clear_frames(error)
     title = model_id
     with suppress(UserError, OSError, ValueError):
         title = chat_models.find(model_id).title
@@ -103,8 +102,8 @@ def raise_if_out_of_memory(error: Exception, model_id: str) -> None:
     raise errors.named("MemoryRanOut", model=title) from error
 
 
-def empty_frames(error: BaseException | None) -> None:
-    """Let go of what the local variables of an error's frames hold, and of those of the errors behind it."""
+def clear_frames(error: BaseException | None) -> None:
+    """Clear the local variables in the frames of an error and of its causes, so that their tensors are freed."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -214,7 +213,7 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
             )
     for old in list(weights.adapters)[: max(0, len(weights.adapters) + 1 - MOST_ADAPTERS)]:
         weights.model.delete_adapter(weights.adapters.pop(old))
-    foreign = {"adapter": directory, "model": one.base_model, "tensors": len(saved)}
+    model, tensors = one.base_model, len(saved)
     try:
         if not hasattr(weights.model, "peft_config"):
             config = PeftConfig.from_pretrained(directory, inference_mode=True)
@@ -224,10 +223,11 @@ def attach_adapter(weights: Weights, one: ChatModel) -> str:
     except (RuntimeError, ValueError) as error:  # PEFT's words for another shape, and for a layer that isn't there
         if environment.is_out_of_memory(error):
             raise
-        raise AdapterForeign(**foreign, matched=0) from error
+        raise errors.named("AdapterForeign", adapter=directory, model=model, tensors=tensors, matched=0) from error
     unexpected = [tensor for tensor in loaded.unexpected_keys if "lora_" in tensor]
     if unexpected or loaded.missing_keys or not any("lora_" in tensor for tensor in saved):
-        raise AdapterForeign(**foreign, matched=len(saved) - len(unexpected))
+        matched = tensors - len(unexpected)
+        raise errors.named("AdapterForeign", adapter=directory, model=model, tensors=tensors, matched=matched)
     weights.model.eval()
     kinds = (BaseTunerLayer, AuxiliaryTrainingWrapper)
     weights.adapter_layers = tuple(module for module in weights.model.modules() if isinstance(module, kinds))
@@ -274,7 +274,7 @@ def close(*, at_once: bool = True) -> bool:
 
 
 def unload(keep: set[Key] = frozenset()) -> None:
-    """Let go of all weights but those."""
+    """Unload all weights but those."""
     gone = [key for key in _opened if key not in keep]
     for key in gone:
         del _opened[key]

@@ -14,8 +14,8 @@ from transformers.generation import logits_process
 from core import errors
 from core.chat import engine, profiles
 from core.chat.engine import BASE_ADAPTER, LoadedModel
-from core.chat.types import ChatClosed, Question, Reply, Sampling
-from core.training import batching, encoding
+from core.chat.types import Question, Reply, Sampling
+from core.training import batching, encoding, model_loading
 from core.training.config import TrainConfig
 
 CHUNK = {"cpu": 512, "mps": 1024}  # tokens of a prompt read at once: Stop is heard between two chunks
@@ -34,7 +34,7 @@ class Row:
         if loaded.chat_model.profile:
             messages = profiles.messages(loaded.chat_model.profile, messages)
         self.prompt = prompt_ids(messages, weights.tokenizer)
-        limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or 0
+        limit = model_loading.context_length(weights.inner.config) or 0
         if limit and len(self.prompt) >= limit:
             raise errors.named("PromptTooLong", tokens=len(self.prompt), limit=limit)
         self.room = min(sampling.max_new_tokens, (limit or sys.maxsize) - len(self.prompt))
@@ -283,26 +283,26 @@ def _warpers(sampling: Sampling) -> list:
     return warpers
 
 
-def held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool] = lambda: False) -> dict:
+def held_out_loss(model_id: str, rows: list[dict], is_cancelled: Callable[[], bool] = lambda: False) -> dict:
     """{"loss", "rows"} of one chat model: mean cross-entropy in nats a learned token over chats or texts.
 
     Raises:
-        ChatClosed: when a run that starts wants the memory, or when whoever asked has `hung_up()`.
+        ChatClosed: when a run that starts wants the memory, or when the request was cancelled.
     """
     with engine.LOCK:
         try:
-            if hung_up():  # while it waited for its turn
-                raise ChatClosed
-            return _held_out_loss(model_id, rows, hung_up)
+            if is_cancelled():  # while it waited for its turn
+                raise errors.named("ChatClosed")
+            return _held_out_loss(model_id, rows, is_cancelled)
         except Exception as error:
             engine.raise_if_out_of_memory(error, model_id)
             raise
 
 
-def _held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool]) -> dict:
+def _held_out_loss(model_id: str, rows: list[dict], is_cancelled: Callable[[], bool]) -> dict:
     loaded = engine.load_models({"measured": model_id})["measured"]
     weights, profile = loaded.weights, loaded.chat_model.profile
-    limit = getattr(weights.inner.config.get_text_config(), "max_position_embeddings", None) or LOSS_TOKENS
+    limit = model_loading.context_length(weights.inner.config) or LOSS_TOKENS
     config = TrainConfig(base_model="", corpus="", method="lora", max_length=min(limit, LOSS_TOKENS))
     encoded = []
     for row in ({"id": ""} | row for row in rows):
@@ -316,10 +316,10 @@ def _held_out_loss(model_id: str, rows: list[dict], hung_up: Callable[[], bool])
     try:
         with torch.inference_mode():
             loss = batching.held_out_loss(
-                weights.inner, encoded, LOSS_BATCH, lambda: engine.CLOSING.is_set() or hung_up()
+                weights.inner, encoded, LOSS_BATCH, lambda: engine.CLOSING.is_set() or is_cancelled()
             )
     finally:
         engine.set_adapter(weights, None)
     if loss is None:
-        raise ChatClosed
+        raise errors.named("ChatClosed")
     return {"loss": loss, "rows": len(encoded)}

@@ -4,14 +4,12 @@ Run it: `python -m core.chat.profiles list`, `show NAME`, `delete NAME`. A profi
 """
 
 import argparse
-import json
-import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from core import damage, errors, files, paths
+from core import damage, errors, files, jobs, paths
 from core.errors import UserError
 from core.models import models
 from core.training import encoding
@@ -143,24 +141,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m core.chat.profiles", description=__doc__.split("\n")[0])
     parser.add_argument("command", choices=["list", "show", "delete"])
     parser.add_argument("profile", nargs="?", help="id of a profile, as printed by list")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    if args.command != "list" and not args.profile:
-        parser.error(f"{args.command} needs the id of a profile")
-    try:
-        result = _command(args.command, args.profile)
-    except UserError as error:
-        sys.exit(errors.tell(error, args.json))
-    print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
+    jobs.command(parser, _command)
 
 
-def _command(command: str, profile_id: str) -> dict | list[dict]:
-    if command == "list":
+def _command(args, parser) -> dict | list[dict]:
+    if args.command == "list":
         return [{"profile": profile.id, "name": profile.name, "base_model": profile.base_model} for profile in listed()]
-    if command == "show":
-        return asdict(load(profile_id))
-    delete(profile_id)
-    return {"profile": profile_id, "state": "deleted"}
+    if not args.profile:
+        parser.error(f"{args.command} needs the id of a profile")
+    if args.command == "show":
+        return asdict(load(args.profile))
+    delete(args.profile)
+    return {"profile": args.profile, "state": "deleted"}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from core import errors, files
 from core.chat.chat import END_SECONDS, LOOK_SECONDS, address_file, lock_file, receive, send
-from core.chat.types import ChatClosed, Question, Sampling
+from core.chat.types import Question, Sampling
 from core.errors import UserError
 
 IDLE_SECONDS = 30 * 60  # without a question: the memory goes back
@@ -119,7 +119,7 @@ class Server:
         finally:
             self.line.remove(ticket)
         if not complete and not connection.poll():
-            raise ChatClosed
+            raise errors.named("ChatClosed")
 
     def _measure(self, connection: Connection, contestant: str, rows: list[dict]) -> Iterator[dict]:
         from core.chat import generation  # noqa: PLC0415 - torch is imported with the first question
@@ -128,7 +128,7 @@ class Server:
 
 
 def _growing(connection: Connection, asked: dict[str, Question], sampling: Sampling, on_cpu: bool) -> Iterator[dict]:
-    """Replies as they are sent: not more often than a page draws, each log-probability once; none to who hung up."""
+    """Replies as they are sent: not more often than a page draws, each log-probability once; none after the client disconnected."""
     from core.chat import generation  # noqa: PLC0415 - torch is imported with the first question
 
     sent_at, noted = 0.0, dict.fromkeys(asked, 0)

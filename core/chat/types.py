@@ -11,16 +11,6 @@ class NoAdapter(UserError):
     template = 'The run "{name}" has no adapter yet. Wait for its first checkpoint, or choose another run.'
 
 
-class AdapterForeign(UserError):
-    template = (
-        "The adapter {adapter} does not fit {model}: {matched} of {tensors} tensors matched. Choose its own base."
-    )
-
-
-class ChatClosed(UserError):
-    template = "The chat gave the memory back to a run that starts. Send again when it is over, or reply on the CPU."
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How a reply is sampled; all columns use the same."""

@@ -79,6 +79,6 @@ def refused(config: TrainConfig) -> UserError | None:
 
 
 def measured_rates(name: str) -> cards.Card | None:
-    """The rates of the device of this name; None where they are a guess of the calculator's, to which nobody is held."""
+    """The rates of the device of this name; None where the calculator only guesses them."""
     card = next((cards.of_machine(gpu) for gpu in hardware.gpus() if gpu.name == name), None)
     return card if card and card.measured else None

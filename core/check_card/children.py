@@ -65,10 +65,6 @@ def environment() -> dict[str, str]:
     return hardware.environment(hardware.card()) | variables
 
 
-class _Closed(Exception):
-    """Nobody waits for the model any more."""
-
-
 class Starter:
     """A process that makes the starter model ready; none where it is ready already, or not wanted."""
 
@@ -111,9 +107,9 @@ class Starter:
                 reason = (values.get("values") or {}).get("reason", "")
         except process.CommandFailed as failed:
             self.reason = (reason or f"it ended with {failed.code}").rstrip(".")
-        except _Closed:
+        except process.Closed:
             return
 
     def _look(self) -> None:
         if self.closed:
-            raise _Closed
+            raise process.Closed

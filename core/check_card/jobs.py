@@ -1,4 +1,4 @@
-"""The check as a background job (core/jobs.py): it outlives the page that began it, and its results are its events."""
+"""The check as a background job (core/jobs.py): it continues when the page is closed, and its results are its events."""
 
 from collections.abc import Callable
 from pathlib import Path

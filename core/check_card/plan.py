@@ -152,7 +152,7 @@ class Plan:
     # Groups of checks in a process of their own
 
     def group(self, group: str) -> None:
-        """Run the checks of a group; after a crash, those that are left go on in another process."""
+        """Run the checks of a group; after a crash, the remaining ones run in a new process."""
         left = [name for name in GROUPS[group] if self.wants(name)]
         while left:
             if self.late(*left):

@@ -169,24 +169,18 @@ class _Tar:
         return _Part(file, member.file_size)
 
 
-class _Part(io.RawIOBase):
+class _Part(sources.OverStream):
     """So many bytes of a file from where it stands."""
 
     def __init__(self, file: BinaryIO, size: int):
-        self._file, self._left = file, size
-
-    def readable(self) -> bool:
-        return True
+        super().__init__(file)
+        self._left = size
 
     def readinto(self, buffer) -> int:
-        data = self._file.read(min(len(buffer), self._left))
+        data = self._stream.read(min(len(buffer), self._left))
         self._left -= len(data)
         buffer[: len(data)] = data
         return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def _member_name(member: zipfile.ZipInfo) -> str:

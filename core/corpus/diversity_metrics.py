@@ -22,6 +22,7 @@ from core import paths
 SAMPLE = 2000  # texts
 VENDI_SAMPLE, BLEU_SAMPLE = 1000, 150
 FEWEST = 50  # below that no light is lit
+GRAM_COLUMNS = 4096  # of the table of hashed 3-grams
 TEXT_CHARACTERS = 4000  # of one text
 WINDOW = 24  # words of one text
 # name -> (green up to, red from) where more is worse, or (green from, red below) where less is worse.
@@ -138,13 +139,13 @@ def commonest(ends: list[tuple[list[str], list[str]]], size: int) -> tuple[float
     return times / len(ends), " ".join(gram)
 
 
-def vendi(texts: list[str], width: int = 4096) -> float:
+def vendi(texts: list[str]) -> float:
     """Vendi score over n: 1 when all texts differ, 1/n when all are one."""
-    counts = np.zeros((len(texts), width), np.float32)
+    counts = np.zeros((len(texts), GRAM_COLUMNS), np.float32)
     for row, text in enumerate(texts):
         plain = " ".join(text.lower().split())
         for gram, times in Counter(plain[at : at + 3] for at in range(max(1, len(plain) - 2))).items():
-            counts[row, zlib.crc32(gram.encode("utf-8", "replace")) % width] += times
+            counts[row, zlib.crc32(gram.encode("utf-8", "replace")) % GRAM_COLUMNS] += times
     weight = np.log((1 + len(texts)) / (1 + (counts > 0).sum(axis=0))) + 1
     vectors = counts * weight
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

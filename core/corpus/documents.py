@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from core.corpus.sources import Record
+from core.corpus.sources import Bad, Record
 
 LONGEST = 4000  # characters of a document, about 1,500 tokens of Russian
 SHORTEST = 1000  # a new document starts at a heading or a blank line only after so many
@@ -41,10 +41,13 @@ def _without_stub(pieces: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]
     yield from waiting
 
 
-def records(text: str) -> Iterator[Record]:
-    """The documents of a text, numbered from #1."""
+def records(text: str, repairs: tuple[str, ...] = ()) -> Iterator[Record | Bad]:
+    """The documents of a text, numbered from #1; the first one has the repairs."""
+    if not text.strip():
+        yield Bad("#1", "empty_text")
+        return
     for number, (_, part) in enumerate(split(enumerate(text.split("\n"))), 1):
-        yield Record(f"#{number}", {"text": part})
+        yield Record(f"#{number}", {"text": part}, repairs if number == 1 else ())
 
 
 def separator_of(lines: list[str]) -> str | None:

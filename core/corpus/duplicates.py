@@ -83,7 +83,7 @@ def said(row: dict) -> Said:
     return Said(whole, "\n".join([*asked, reply]), reply)
 
 
-def find(texts: Iterable[str | Said], *, near: bool = True, threshold: float = THRESHOLD) -> Copies:
+def find(texts: Iterable[str | Said], *, near: bool = True) -> Copies:
     """The copies among some texts, in one pass. Signatures lie in temporary files: memory grows by 200 bytes a row."""
     whole, plain, short, frames = array("Q"), array("Q"), array("b"), None
     with tempfile.TemporaryDirectory(prefix="soulsmith-") as directory:
@@ -109,7 +109,7 @@ def find(texts: Iterable[str | Said], *, near: bool = True, threshold: float = T
             marks = np.memmap(path, np.uint32, "r").reshape(-1, PERMUTATIONS)
             of_replies = np.memmap(names[1], np.uint32, "r").reshape(-1, REPLY_MARKS)
             of_own = np.memmap(names[2], np.uint32, "r").reshape(-1, OWN_MARKS)
-            _join_near(copies, _Marks(marks, of_replies, np.frombuffer(short, bool), of_own), threshold)
+            _join_near(copies, _Marks(marks, of_replies, np.frombuffer(short, bool), of_own))
     return copies
 
 
@@ -249,7 +249,7 @@ class _Marks(NamedTuple):
         return alike
 
 
-def _join_near(copies: Copies, marks: _Marks, threshold: float) -> None:
+def _join_near(copies: Copies, marks: _Marks) -> None:
     """Group the rows whose signatures share a band and agree enough; a row without shingles is like no other.
 
     In each group the rows that are near to its first one are copies of it; of the others the next one stays.
@@ -274,15 +274,15 @@ def _join_near(copies: Copies, marks: _Marks, threshold: float) -> None:
         pairs = pairs[parents[pairs[:, 0]] != parents[pairs[:, 1]]]
         for start in range(0, len(pairs), PAIRS):
             some = pairs[start : start + PAIRS]
-            for here, other in some[marks.alike(some) >= threshold].tolist():
+            for here, other in some[marks.alike(some) >= THRESHOLD].tolist():
                 first, second = root(here), root(other)
                 parent[max(first, second)] = min(first, second)
     _shorten(parents)
-    _leaders(copies, parents, marks, threshold)
+    _leaders(copies, parents, marks)
     copies.group[:] = parents[copies.group]
 
 
-def _leaders(copies: Copies, parents: np.ndarray, marks: _Marks, threshold: float) -> None:
+def _leaders(copies: Copies, parents: np.ndarray, marks: _Marks) -> None:
     """Which row stays for each row of a group: the first to which it is near itself."""
     first = np.arange(len(parents), dtype=np.int32)
     similarity = np.ones(len(parents), np.float32)
@@ -291,7 +291,7 @@ def _leaders(copies: Copies, parents: np.ndarray, marks: _Marks, threshold: floa
     for start in range(0, len(members), PAIRS):
         some = members[start : start + PAIRS]
         alike = marks.alike(np.stack([parents[some], some], 1))
-        near = alike >= threshold
+        near = alike >= THRESHOLD
         first[some[near]], similarity[some[near]] = parents[some[near]], alike[near]
         for member in some[~near].tolist():
             far.setdefault(int(parents[member]), []).append(member)
@@ -299,7 +299,7 @@ def _leaders(copies: Copies, parents: np.ndarray, marks: _Marks, threshold: floa
         stay: list[int] = []
         for row in rows:
             pairs = np.array([(leader, row) for leader in stay[-MOST_LEADERS:]], np.int32).reshape(-1, 2)
-            near = np.flatnonzero((alike := marks.alike(pairs)) >= threshold)
+            near = np.flatnonzero((alike := marks.alike(pairs)) >= THRESHOLD)
             if len(near):
                 first[row], similarity[row] = pairs[near[0], 0], alike[near[0]]
             else:

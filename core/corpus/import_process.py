@@ -1,4 +1,4 @@
-"""The slow work on corpora in processes of their own, so that the page stays alive; who stops reading ends the process."""
+"""Slow work on corpora in subprocesses, so that the page stays responsive; closing the iterator ends the subprocess."""
 
 import json
 from collections.abc import Callable, Iterator

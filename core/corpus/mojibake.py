@@ -53,7 +53,7 @@ SPOILT = 1 / 50  # least share of such places among the characters beyond ASCII 
 
 
 def is_suspect(text: str) -> bool:
-    """Whether a text may hold spoilt lines: quick, and wrong only on the side of looking closer."""
+    """Quick check whether a text may contain mojibake: false positives are possible, false negatives are not."""
     return not text.isascii() and bool(_STRANGE.search(text) or _CROWDED.search(text))
 
 
@@ -115,7 +115,7 @@ class Repairer:
 
 
 def _word(match: re.Match) -> str:
-    """A spoilt word inside a good line: letters that are UTF-8 when they are taken for bytes again are hardly chance."""
+    """Repair a garbled word inside a good line: letters that form valid UTF-8 as bytes are hardly a coincidence."""
     decoded = (_decoded(match.group(), pair) for pair in _TO_UTF8)
     return next((text for text in decoded if text and _RUSSIAN_WORD.fullmatch(text)), match.group())
 
@@ -126,7 +126,7 @@ def remains(text: str) -> bool:
 
 
 def _by_ftfy(line: str) -> str | None:
-    """The line by ftfy, which knows spoilt places inside good text and languages of Latin letters."""
+    """The line repaired by ftfy, which handles garbled parts of good text and languages in Latin script."""
     fixed = ftfy.fix_encoding(line) if is_bad(line) else line
     return fixed if len(fixed) < len(line) else None  # as many characters: control characters, which it guesses
 

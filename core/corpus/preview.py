@@ -42,11 +42,11 @@ def of_model(row: dict, model: str, max_length: int, learn: str) -> dict:
     return tokens(shortened(row), tokenizers.load(model), max_length=max_length, learn=learn)
 
 
-def shortened(row: dict, longest: int = LONGEST) -> dict:
+def shortened(row: dict) -> dict:
     """A row of which every text has at most so many characters, quick to show."""
-    if all(len(text) <= longest for text in turns.texts(row)):
+    if all(len(text) <= LONGEST for text in turns.texts(row)):
         return row
-    return turns.mapped(row, lambda text: text[:longest])
+    return turns.mapped(row, lambda text: text[:LONGEST])
 
 
 def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length: int) -> list[str]:
@@ -66,7 +66,7 @@ def warnings(row: dict, encoded: dict, special: set[int], tokenizer, max_length:
 
 
 def specials_in(row: dict, tokenizer) -> list[str]:
-    """The special tokens that stand inside the row's own text: they end turns where nobody wanted it."""
+    """The special tokens that stand inside the row's own text: they would end a turn too early."""
     names = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special and token.content]
     return [name for name in names if any(name in text for text in turns.texts(row))]
 

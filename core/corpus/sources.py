@@ -106,15 +106,27 @@ class Format(NamedTuple):
     read: Callable[[Source], Iterator[Record | Bad]]
 
 
-class _Limited(io.RawIOBase):
-    """A stream that refuses to give out more than a packed file can honestly hold."""
+class OverStream(io.RawIOBase):
+    """A stream to read that takes its bytes from another one and closes it with itself."""
 
-    def __init__(self, stream: BinaryIO, packed: int):
-        self._stream, self._given = stream, 0
-        self._most = min(MOST_UNPACKED, most_unpacked(packed))
+    def __init__(self, stream: BinaryIO):
+        self._stream = stream
 
     def readable(self) -> bool:
         return True
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+class _Limited(OverStream):
+    """A stream that refuses to give out more than a packed file can honestly hold."""
+
+    def __init__(self, stream: BinaryIO, packed: int):
+        super().__init__(stream)
+        self._given, self._most = 0, min(MOST_UNPACKED, most_unpacked(packed))
 
     def readinto(self, buffer) -> int:
         data = self._stream.read(len(buffer))
@@ -123,11 +135,6 @@ class _Limited(io.RawIOBase):
             raise PackedTooMuch(self._given)
         buffer[: len(data)] = data
         return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-        super().close()
 
 
 def most_unpacked(packed: int) -> int:
@@ -224,18 +231,16 @@ def _is_torn(opened: Callable[[], BinaryIO]) -> bool:
     return False
 
 
-class Unpacked(io.RawIOBase):
+class Unpacked(OverStream):
     """What an unpacker makes of packed bytes, up to their end or to where they are cut off.
 
     Packed parts in a row, which begin with `mark`, are read as one; without a mark there is only one.
     """
 
     def __init__(self, stream: BinaryIO, cut: list[bool], unpacker: Callable, mark: bytes = b""):
-        self._stream, self._cut, self._unpacker, self._mark = stream, cut, unpacker, mark
+        super().__init__(stream)
+        self._cut, self._unpacker, self._mark = cut, unpacker, mark
         self._packed, self._part = b"", unpacker()
-
-    def readable(self) -> bool:
-        return True
 
     def readinto(self, buffer) -> int:
         while True:
@@ -257,11 +262,6 @@ class Unpacked(io.RawIOBase):
             if data:
                 buffer[: len(data)] = data
                 return len(data)
-
-    def close(self) -> None:
-        if not self.closed:
-            self._stream.close()
-        super().close()
 
 
 def _is_cut_frame(source: Source) -> bool:

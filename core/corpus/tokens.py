@@ -12,6 +12,7 @@ from core.estimate import forecast
 from core.training import encoding, errors
 from core.training.config import TrainConfig
 
+HISTOGRAM_BINS = 40
 SAMPLE = 2000  # rows that are encoded; larger corpora are estimated from them
 
 
@@ -77,10 +78,10 @@ def _percentile(ordered: list[int], share: float) -> int:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0
 
 
-def histogram(lengths: list[int], bins: int = 40) -> list[list[int]]:
+def histogram(lengths: list[int]) -> list[list[int]]:
     """[[from, to, count]] over lengths, by factors that grow so that short and long rows both show."""
     if not lengths:
         return []
-    edges = np.unique(np.geomspace(max(1, min(lengths)), max(lengths) + 1, bins + 1).round().astype(int))
+    edges = np.unique(np.geomspace(max(1, min(lengths)), max(lengths) + 1, HISTOGRAM_BINS + 1).round().astype(int))
     counts, _ = np.histogram(lengths, edges)
     return np.stack([edges[:-1], edges[1:], counts], axis=1).tolist()

@@ -80,7 +80,7 @@ def single_spaced(lines: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]
 
 
 def width_of_manual(lines: Iterable[str]) -> int:
-    """The width of the paragraphs between much code; 0 where few long lines go on or their lengths differ."""
+    """The width of the paragraphs between much code; 0 where few long lines continue on the next one or their lengths differ."""
     rows = [line.rstrip() for line in lines]
     lengths = sorted(map(len, filter(None, rows)))
     widest = lengths[int(0.97 * (len(lengths) - 1))] if lengths else 0

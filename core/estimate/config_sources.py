@@ -204,7 +204,7 @@ def read_gguf(name: str) -> dict:
             facts = _gguf_facts(file)
     except (OSError, struct.error, ValueError, LookupError, UnicodeDecodeError, OverflowError, RecursionError) as error:
         reason = "its header is damaged or that of no language model"
-        raise models.GgufUnreadable(path=path, reason=reason) from error
+        raise named("GgufUnreadable", path=path, reason=reason) from error
     kind = facts.get("general.architecture", "")
     config = {name: facts.get(f"{kind}.{key}") for name, key in GGUF_KEYS.items()}
     config["vocab_size"] = config["vocab_size"] or facts.get("tokenizer.ggml.tokens")

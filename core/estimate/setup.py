@@ -6,7 +6,7 @@ from core.errors import named
 from core.estimate import amounts, errors
 from core.estimate.shape import ModelShape
 from core.training import config
-from core.training import errors as config_errors
+from core.training.errors import TrainingError
 
 # Of training; of_kind() gives the fields of one.
 KINDS = ("full", "lora", "qlora", "dpo", "kto", "orpo", "cpt", "prompt")
@@ -135,7 +135,7 @@ def of_kind(kind: str) -> dict:
         NotOneOf: if there is no such kind.
     """
     if kind not in KINDS:
-        raise config_errors.NotOneOf(field="method", allowed=", ".join(KINDS), value=kind)
+        raise TrainingError("NotOneOf", field="method", allowed=", ".join(KINDS), value=kind)
     if kind in config.CHOICES["preference_loss"]:
         return {"method": "qlora", "task": "preference", "preference_loss": kind}
     return {"method": "full", "task": "text"} if kind == "cpt" else {"method": kind, "task": "chat"}
@@ -185,14 +185,14 @@ def check(setup: Setup, shape: ModelShape, card=None) -> None:
     """Raise the error of a setup that cannot be trained or makes no sense."""
     for field, choices in CHOICES.items():
         if getattr(setup, field) not in choices:
-            raise config_errors.NotOneOf(field=field, allowed=", ".join(choices), value=getattr(setup, field))
+            raise TrainingError("NotOneOf", field=field, allowed=", ".join(choices), value=getattr(setup, field))
     for field, suggestion in SUGGESTED.items():
         value = getattr(setup, field)
         if value < 1 or value != int(value):
-            raise config_errors.TooSmall(field=field, least=1, value=value, suggestion=suggestion)
+            raise TrainingError("TooSmall", field=field, least=1, value=value, suggestion=suggestion)
     _check_ranges(setup, shape)
     if shape.longest and setup.max_length > shape.longest:
-        raise config_errors.LongerThanTheModel(model=shape.name, limit=shape.longest, value=setup.max_length)
+        raise TrainingError("LongerThanTheModel", model=shape.name, limit=shape.longest, value=setup.max_length)
     if setup.method == "prompt" and setup.prompt_tokens > setup.max_length:
         raise named("PromptFillsContext", value=setup.prompt_tokens, length=setup.max_length)
     targets(setup, shape)
@@ -235,7 +235,7 @@ def count(text: str | float, field: str = "tokens") -> int:
     if value is None:
         raise errors.NotAnAmount(field=field, value=text)
     if not 1 <= value < 1e16:
-        raise config_errors.TooSmall(field=field, least=1, value=text, suggestion=SUGGESTED.get(field, "10M"))
+        raise TrainingError("TooSmall", field=field, least=1, value=text, suggestion=SUGGESTED.get(field, "10M"))
     if value != round(value):
         raise named("NotWhole", field=field, value=text, suggestion=max(1, round(value)))
     return round(value)

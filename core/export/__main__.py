@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from core import errors, jobs
+from core import errors, events, jobs
 from core.errors import UserError
 from core.export import export, quantizer
 
@@ -24,12 +24,9 @@ def main() -> None:
     if not (args.run and args.out):
         parser.error("the id of a run and OUT are needed")
 
-    def tell(event: str, **values) -> None:
-        print(json.dumps({"event": event, **values}, ensure_ascii=False), file=sys.stderr, flush=True)
-
     try:
         kinds = tuple(filter(None, args.files.lower().split(",")))
-        made = export.make(args.run, args.kind, args.out, tell, kinds)
+        made = export.make(args.run, args.kind, args.out, events.echo, kinds)
     except (UserError, OSError) as error:
         sys.exit(errors.tell(error, args.json))
     print(json.dumps({"kind": args.kind, **made}, ensure_ascii=False) if args.json else made["path"])

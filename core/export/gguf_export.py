@@ -15,23 +15,15 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from core import paths
+from core import errors, paths
 from core.chat import chat_models, engine
 from core.chat.chat_models import ChatModel
-from core.errors import UserError
 from core.export import cards, fidelity, gguf_file, merging, ollama, quantizer
 from core.export.fidelity import Reference
 from core.models import model_files
 
 MEASURING_BYTES = 4.5  # a weight: the model in fp32, beside one of its files
 PUBLISHER = "soulsmith"  # LM Studio finds models as PUBLISHER/MODEL/FILE
-
-
-class GgufDiffers(UserError):
-    template = (
-        "The {kind} file is not what the merged model rounds to: {tensor} differs by {difference} and at most {limit} "
-        "is rounding. It was removed. Take the merged model and llama.cpp's convert_hf_to_gguf.py instead."
-    )
 
 
 def write(model: ChatModel, directory: Path, report: Callable, kinds: tuple[str, ...]) -> dict:
@@ -96,8 +88,8 @@ def write_files(
         report("progress", stage="comparing", done=0, total=0)
         model = read(out / file["file"], merged)
         if wrong := fidelity.wrong_tensor(model, merged, kind):
-            values = {"tensor": wrong[0], "difference": f"{wrong[1]:.2%}", "limit": f"{wrong[2]:.2%}"}
-            raise GgufDiffers(kind=kind, **values)
+            tensor, difference, limit = wrong[0], f"{wrong[1]:.2%}", f"{wrong[2]:.2%}"
+            raise errors.named("GgufDiffers", kind=kind, tensor=tensor, difference=difference, limit=limit)
         files.append(file | reference.compare(model))
         del model
     return files

@@ -14,7 +14,7 @@ import numpy as np
 from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter
 from safetensors import safe_open
 
-from core.errors import UserError
+from core import errors
 from core.export import gguf_tokenizer, quantizer
 
 FAMILIES = {  # model_type: (architecture, whether q and k are interleaved there)
@@ -24,13 +24,6 @@ FAMILIES = {  # model_type: (architecture, whether q and k are interleaved there
     "qwen3": (MODEL_ARCH.QWEN3, False),
 }
 ROPE_TYPES = ("default", "linear", "yarn", "llama3")
-
-
-class GgufFamily(UserError):
-    template = (
-        "GGUF files are written here for Llama, Mistral, Qwen 2, 2.5 and 3; this model is {family}. "
-        "Export it merged, then run llama.cpp's convert_hf_to_gguf.py on that directory."
-    )
 
 
 class Tensor(NamedTuple):
@@ -47,11 +40,11 @@ def check(directory: Path) -> None:
     """Raise GgufFamily or GgufTokenizer for a model that cannot be written."""
     config = _config(directory)
     if config["model_type"] not in FAMILIES:
-        raise GgufFamily(family=config["model_type"])
+        raise errors.named("GgufFamily", family=config["model_type"])
     if (kind := _rope(config).get("rope_type", "default")) not in ROPE_TYPES:
-        raise GgufFamily(family=f"{config['model_type']} (rope {kind})")
+        raise errors.named("GgufFamily", family=f"{config['model_type']} (rope {kind})")
     if config.get("attention_bias") and config["model_type"] in ("llama", "mistral", "qwen3"):
-        raise GgufFamily(family=f"{config['model_type']} (attention_bias)")
+        raise errors.named("GgufFamily", family=f"{config['model_type']} (attention_bias)")
     gguf_tokenizer.kind(directory)
 
 
@@ -102,7 +95,7 @@ def tensors_of(directory: Path, kind: str) -> list[Tensor]:
         if tied and name == "lm_head.weight":
             continue
         if (new_name := names.get_name(name, try_suffixes=(".weight", ".bias"))) is None:
-            raise GgufFamily(family=name)
+            raise errors.named("GgufFamily", family=name)
         kept_as = quantizer.tensor_type(new_name, shape, kind, config["num_hidden_layers"], tied)
         found.append(Tensor(name, new_name, file, shape, kept_as))
     return found

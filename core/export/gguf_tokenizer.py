@@ -5,28 +5,13 @@ from pathlib import Path
 
 from gguf import GGUFWriter, TokenType
 
-from core.errors import UserError
+from core import errors
 from core.training import encoding
+from core.training.tokenizer_loading import LLAMA3_SPLIT, TEKKEN_SPLIT
 
 # How each family splits a text before its merges, as tokenizer.json says it: llama.cpp knows them by name.
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
-UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-TEKKEN = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-PATTERNS = {LLAMA3: "llama-bpe", LLAMA3.replace("{1,3}", ""): "qwen2", TEKKEN: "tekken"}
+PATTERNS = {LLAMA3_SPLIT: "llama-bpe", LLAMA3_SPLIT.replace("{1,3}", ""): "qwen2", TEKKEN_SPLIT: "tekken"}
 SENTENCE_PIECE = "spm"
-
-
-class GgufTokenizer(UserError):
-    template = (
-        "The tokenizer of {model} splits texts in a way that cannot be named in a GGUF file here. "
-        "Export the model merged, then run llama.cpp's convert_hf_to_gguf.py on that directory."
-    )
 
 
 def kind(directory: Path) -> str:
@@ -34,9 +19,9 @@ def kind(directory: Path) -> str:
     try:
         values = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     except OSError as error:
-        raise GgufTokenizer(model=directory.name) from error
+        raise errors.named("GgufTokenizer", model=directory.name) from error
     if values["model"].get("type") != "BPE":
-        raise GgufTokenizer(model=directory.name)
+        raise errors.named("GgufTokenizer", model=directory.name)
     if values["model"].get("byte_fallback"):
         return SENTENCE_PIECE
     before = values.get("pre_tokenizer") or {}
@@ -49,7 +34,7 @@ def kind(directory: Path) -> str:
         return "gpt-2"
     if names == ["Digits", "ByteLevel"] and steps[0].get("individual_digits") and steps[1].get("use_regex", True):
         return "smollm"
-    raise GgufTokenizer(model=directory.name)
+    raise errors.named("GgufTokenizer", model=directory.name)
 
 
 def add(writer: GGUFWriter, directory: Path, tokenizer, size: int) -> None:

@@ -9,8 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from re import _constants, _parser  # what a pattern is made of has no public name
 
-from core import foreign, process
-from core.errors import UserError
+from core import errors, foreign, process
 from core.models.model_check import MOST_LAYERS, SECONDS
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -18,10 +17,6 @@ MOST_BYTES = 2**20  # of the config
 PATTERNS = ("target_modules", "exclude_modules", "layers_pattern")  # a list of names, or an expression as text
 BY_PATTERN = ("rank_pattern", "alpha_pattern")  # objects whose keys are expressions
 LONGEST_PATTERN = 4096
-
-
-class AdapterUnsound(UserError):
-    template = "{path} is not an adapter that can be loaded: {reason}. Choose another one, or copy its files again."
 
 
 def ask(directory: Path) -> None:
@@ -48,19 +43,19 @@ def check(name: str) -> None:
     config, ranks = _config(Path(name) / CONFIG), _ranks(Path(name) / WEIGHTS)
     path, patterns = Path(name) / CONFIG, config.get("rank_pattern") or {}
     if not isinstance(patterns, dict):
-        raise AdapterUnsound(path=path, reason="rank_pattern is no object")
+        raise errors.named("AdapterUnsound", path=path, reason="rank_pattern is no object")
     for rank in (config.get("r"), *patterns.values()):  # PEFT makes layers of these sizes before it reads the weights
         if type(rank) is not int or not 1 <= rank <= max(ranks, default=1):
             found = f"r is {json.dumps(rank)[:40]} and its weights have {max(ranks, default=0)}"
-            raise AdapterUnsound(path=path, reason=found)
+            raise errors.named("AdapterUnsound", path=path, reason=found)
     _check_patterns(path, config)
     copied = config.get("layer_replication") or ()
     try:
         layers = sum(end - start for start, end in copied)
     except (TypeError, ValueError):
-        raise AdapterUnsound(path=path, reason="layer_replication is no list of pairs") from None
+        raise errors.named("AdapterUnsound", path=path, reason="layer_replication is no list of pairs") from None
     if layers > MOST_LAYERS:
-        raise AdapterUnsound(path=path, reason=f"layer_replication makes {layers} layers")
+        raise errors.named("AdapterUnsound", path=path, reason=f"layer_replication makes {layers} layers")
 
 
 def _check_patterns(path: Path, config: dict) -> None:
@@ -73,7 +68,9 @@ def _check_patterns(path: Path, config: dict) -> None:
         except (re.error, RecursionError, OverflowError):
             endless = True
         if endless:
-            raise AdapterUnsound(path=path, reason=f"{json.dumps(text[:40])} is no expression for names of modules")
+            raise errors.named(
+                "AdapterUnsound", path=path, reason=f"{json.dumps(text[:40])} is no expression for names of modules"
+            )
 
 
 def _is_endless(pattern, repeated: bool = False) -> bool:
@@ -107,19 +104,19 @@ def shapes(path: Path) -> dict[str, list[int]]:
         with safe_open(path, "np") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
-        raise AdapterUnsound(path=path, reason=str(error)[:200].rstrip(".")) from error
+        raise errors.named("AdapterUnsound", path=path, reason=str(error)[:200].rstrip(".")) from error
 
 
 def _config(path: Path) -> dict:
     process.opening(str(path))
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise AdapterUnsound(path=path, reason=f"it has more than {MOST_BYTES} bytes")
+            raise errors.named("AdapterUnsound", path=path, reason=f"it has more than {MOST_BYTES} bytes")
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
-        raise AdapterUnsound(path=path, reason="it is no JSON") from None
+        raise errors.named("AdapterUnsound", path=path, reason="it is no JSON") from None
     if not isinstance(config, dict):
-        raise AdapterUnsound(path=path, reason="it is no object")
+        raise errors.named("AdapterUnsound", path=path, reason="it is no object")
     return config
 
 

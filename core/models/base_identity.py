@@ -40,7 +40,7 @@ def of(name: str) -> Identity:
     cached = _in_cache(path)
     hub_id = STARTER_HUB_ID if models.STARTER in (name, card.get("id")) else cached[0] or card.get("hub_id", "")
     if not hub_id and models.is_hub_id(name) and not Path(name).exists():
-        hub_id, path = name, _snapshot(name)
+        hub_id, path = name, base_weights.in_cache(name) or path
         cached = _in_cache(path)
     sha256 = weights_hash(path, _stamp(path)) if path.is_dir() else ""
     return Identity(hub_id or models.title(name), bool(hub_id), cached[1], sha256, card.get("source", ""))
@@ -108,11 +108,3 @@ def _in_cache(path: Path) -> tuple[str, str]:
     if path.parent.name != "snapshots" or not (found := IN_CACHE.match(path.parent.parent.name)):
         return "", ""
     return f"{found[1]}/{found[2]}", path.name
-
-
-def _snapshot(hub_id: str) -> Path:
-    """The directory of a hub model in the hub's cache; one that is not there is a path of nothing."""
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - the page opens without the hub
-
-    found = try_to_load_from_cache(hub_id, "config.json")
-    return Path(found).parent if isinstance(found, str) else Path(hub_id)

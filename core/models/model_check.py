@@ -9,7 +9,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from core import errors, foreign, process
-from core.errors import UserError
 from core.models import tokenizer
 
 SECONDS = 30.0
@@ -24,10 +23,6 @@ MOST_HEADER = 100_000_000  # bytes of JSON before the tensors, as safetensors ha
 LENGTHS = (1, 3, 4, 9, 40)  # turns of the conversations that a template is tried with, the system's among them
 # Runs of one kind of letter, which an expression that tries all ways to divide them never ends with.
 TEXT = "The keeper lit the lamp, and the sea went dark. " + " ".join(letter * 40 for letter in "aAя1 .!?_-\n")
-
-
-class ModelConfigUnfit(UserError):
-    template = "{path} is not the config of a language model: {reason}. Copy the model's files again."
 
 
 def ask(directory: Path) -> None:
@@ -94,14 +89,14 @@ def _check_config(path: Path) -> None:
     try:
         config = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
-        raise ModelConfigUnfit(path=path, reason="it is no JSON") from None
+        raise errors.named("ModelConfigUnfit", path=path, reason="it is no JSON") from None
     if not isinstance(config, dict):
-        raise ModelConfigUnfit(path=path, reason="it is no object") from None
+        raise errors.named("ModelConfigUnfit", path=path, reason="it is no object") from None
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         for field, most in COUNTS.items():
             value = part.get(field, 1)
             if value is not None and (type(value) is not int or not 0 <= value <= most):
-                raise ModelConfigUnfit(path=path, reason=f"{field} is {json.dumps(value)[:40]}")
+                raise errors.named("ModelConfigUnfit", path=path, reason=f"{field} is {json.dumps(value)[:40]}")
 
 
 def _check_weights(path: Path) -> None:

@@ -32,10 +32,6 @@ FP32_UP_TO = 2_000_000_000  # bytes of fp32 weights; larger GGUF files become bf
 Report = Callable[[str, float, float], None]  # stage, done, total; total 0 when unknown
 
 
-class GgufUnreadable(UserError):
-    template = "The file {path} could not be read as a GGUF model: {reason}. Download it again, or choose another file."
-
-
 class DiskFull(UserError):
     template = (
         "{need} GB are needed in {path} and {free} GB are free. Free some space, or set SOULSMITH_HOME elsewhere."
@@ -43,7 +39,7 @@ class DiskFull(UserError):
 
 
 def silent(stage: str, done: float, total: float) -> None:
-    """Report to nobody."""
+    """A progress callback that does nothing."""
 
 
 def suggested(name: str) -> dict:
@@ -200,7 +196,7 @@ def _convert(gguf: Path, target: Path, name: str, title: str, report: Report) ->
     except Exception as error:  # the readers of gguf and transformers raise whatever they stumble over
         if files.is_disk_full(error):
             raise _disk_full(paths.models(), gguf.stat().st_size * 4) from error
-        raise GgufUnreadable(path=gguf, reason=errors.first_line(error)) from error
+        raise errors.named("GgufUnreadable", path=gguf, reason=errors.first_line(error)) from error
 
 
 def _to_safetensors(gguf: Path, directory: Path) -> None:
@@ -271,11 +267,13 @@ def download(name: str, patterns: list[str], report: Report = silent) -> str:
 def _check_gguf(path: Path) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise GgufUnreadable(path=path, reason="it does not begin with GGUF")
+            raise errors.named("GgufUnreadable", path=path, reason="it does not begin with GGUF")
     try:
         foreign.ask("gguf", path, file=path)
     except ErrorElsewhere as error:
-        raise GgufUnreadable(path=path, reason="its header is damaged or that of no language model") from error
+        raise errors.named(
+            "GgufUnreadable", path=path, reason="its header is damaged or that of no language model"
+        ) from error
 
 
 def is_hub_id(name: str) -> bool:

@@ -1,13 +1,10 @@
 """Searches for a better prompt from the command line, and the process of one: `python -m core.prompt_search`."""
 
 import argparse
-import json
-import sys
 from dataclasses import replace
 
-from core import errors, jobs, paths
+from core import jobs, paths
 from core.chat import profiles
-from core.errors import UserError
 from core.prompt_search import searches
 from core.runs import runs
 from core.training.config import TrainConfig
@@ -24,16 +21,7 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=searches.CANDIDATES, help="half instructions, half examples")
     parser.add_argument("--rows", type=int, default=searches.ROWS, help="that compare the last two candidates")
     parser.add_argument("--seed", type=int, help="of the choice of rows and examples")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    if args.job:
-        jobs.main(parser, args.job, _work)
-    try:
-        result = _command(args, parser)
-    except (UserError, OSError) as error:
-        sys.exit(errors.tell(error, args.json))
-    print(json.dumps(result, ensure_ascii=False, indent=None if args.json else 2))
+    jobs.command(parser, _command, _work)
 
 
 def _work(directory, request: dict, report) -> dict:

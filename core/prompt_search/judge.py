@@ -9,12 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 
+from core import errors
 from core.chat import engine, profiles
 from core.prompt_search.candidates import NONE, Candidate
-from core.synth.local import Local, WriterOutOfMemory
-from core.training import batching, cross_entropy, encoding, environment, packages
+from core.synth.local import Local
+from core.training import batching, cross_entropy, encoding, environment, model_loading, packages
 from core.training.config import TrainConfig
-from core.training.errors import NoChatTemplate, NothingToLearn, TemplateRefused
+from core.training.errors import TemplateRefused, TrainingError
 
 BATCH = 4  # rows of a forward pass; fewer where memory ran out
 PROPOSAL_TOKENS, TEMPERATURE = 200, 0.9
@@ -40,7 +41,7 @@ class Judge:
         if not hasattr(self.local.model, "loss_is_tiled"):
             cross_entropy.without_logits(self.local.model)
         if not self.local.tokenizer.chat_template:
-            raise NoChatTemplate(model=self.local.path.name, name=self.corpus_name)
+            raise TrainingError("NoChatTemplate", model=self.local.path.name, name=self.corpus_name)
 
     def close(self) -> None:
         self.local.close()
@@ -63,7 +64,7 @@ class Judge:
                 self.longest = max(self.longest, len(encoding.encode(row, self.local.tokenizer)["input_ids"]))
         self.example = next((row for row in rows if self.encoded(NONE, row)), None)
         if self.example is None:
-            raise NothingToLearn(name=self.corpus_name, max_length=self.config.max_length)
+            raise TrainingError("NothingToLearn", name=self.corpus_name, max_length=self.config.max_length)
 
     def unfit(self, candidate: Candidate) -> str:
         """Why a candidate cannot stand before the rows: refused by the template, too_long for the context; or nothing."""
@@ -105,8 +106,7 @@ class Judge:
         return sum(label != encoding.IGNORED for piece in pieces for label in piece["labels"][1:])
 
     def _limit(self) -> int:
-        shape = self.local.model.config.get_text_config()
-        return getattr(shape, "max_position_embeddings", None) or 2**31
+        return model_loading.context_length(self.local.model.config) or 2**31
 
     def _mean(self, pieces: list[dict], should_stop: Callable[[], bool]) -> float | None:
         """The mean loss, in smaller batches where memory ran out."""
@@ -115,8 +115,8 @@ class Judge:
         except Exception as error:
             if not environment.is_out_of_memory(error):
                 raise
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             if self.batch == 1:
-                raise WriterOutOfMemory(model=self.local.path.name) from error
+                raise errors.named("WriterOutOfMemory", model=self.local.path.name) from error
         self.batch //= 2
         return self._mean(pieces, should_stop)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core import errors
 from core.training import corpus_rows, token_cache
-from core.training.errors import CorpusTooSmall
+from core.training.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def split(corpus: Path, name: str, share: float, most_judging: int, seed: int) -
     if others := sum("messages" not in row or "chosen" in row for row in rows):
         raise errors.named("SearchNeedsChats", name=name, others=others)
     if len(rows) < token_cache.FEWEST_ROWS:
-        raise CorpusTooSmall(name=name, rows=len(rows), needed=token_cache.FEWEST_ROWS)
+        raise TrainingError("CorpusTooSmall", name=name, rows=len(rows), needed=token_cache.FEWEST_ROWS)
     parts = corpus_rows.split(rows, share)
     training, held_out = (
         [row for row in part if row.get("label", True)] for part in parts
@@ -39,7 +39,7 @@ def split(corpus: Path, name: str, share: float, most_judging: int, seed: int) -
     names, wanted, chosen = sorted(clusters.sizes), min(most_judging, len(training) // 2), set()
     draw.shuffle(names)
     if len(names) < 2:
-        raise CorpusTooSmall(name=name, rows=len(names), needed=token_cache.FEWEST_ROWS)
+        raise TrainingError("CorpusTooSmall", name=name, rows=len(names), needed=token_cache.FEWEST_ROWS)
     for cluster in names:
         if clusters.sizes[cluster] <= wanted:
             chosen.add(cluster)

@@ -100,7 +100,7 @@ class Search:
         return fit
 
     def _halve(self, left: list[int]) -> int:
-        """The best of some candidates: after each round the better half goes on, on more rows."""
+        """The best candidate by successive halving: each round keeps the better half and evaluates it on more rows."""
         rows = len(self.parts.judging)
         for size in sizes(len(left), rows):
             losses = {number: self._loss(number, "judging", size) for number in left}

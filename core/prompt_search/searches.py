@@ -11,7 +11,7 @@ from core.chat import profiles, reply_gpu
 from core.models import models
 from core.runs import runs
 from core.training.config import TrainConfig
-from core.training.errors import TooSmall
+from core.training.errors import TrainingError
 
 # Of TrainConfig: what a loss on held-out rows depends on.
 FIELDS = ("base_model", "corpus", "validation_share", "max_length", "packing", "precision", "seed", "method")
@@ -40,7 +40,7 @@ def create(
         ("rows", rows, FEWEST_ROWS, ROWS),
     ):
         if value < least:
-            raise TooSmall(field=name, least=least, value=value, suggestion=usual)
+            raise TrainingError("TooSmall", field=name, least=least, value=value, suggestion=usual)
     if system_prompt.strip() or examples:
         profiles.Profile("-", config.base_model, system_prompt, examples)  # raises what it has against them
     models.check(config.base_model)
@@ -64,7 +64,7 @@ def resume(directory: Path) -> None:
     """
     name = jobs.request(directory)["name"]
     if jobs.is_alive(directory):
-        raise jobs.JobStillAtWork(name=name)
+        raise errors.named("JobStillAtWork", name=name)
     if jobs.state(directory) == "finished":
         raise errors.named("SearchEnded", name=name)
     start(directory)

@@ -1,1 +1,1 @@
-"""Runs and all of their life: the queue, its worker, the trainer, events in SQLite, what is said of a run afterwards."""
+"""Runs: the queue, its worker, the trainer, events in SQLite, metrics, alerts and diagnosis."""

@@ -1,4 +1,4 @@
-"""Why a run failed, and the smallest change of its config with which it goes on."""
+"""Why a run failed, and the smallest change of its config that lets it resume."""
 
 from dataclasses import asdict, replace
 

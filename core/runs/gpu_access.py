@@ -73,7 +73,7 @@ def claimed() -> str | None:
 
 @contextmanager
 def claim(run_id: str) -> Iterator[None]:
-    """Claim the card for a run until the block ends: nobody else loads a model there, and guests leave."""
+    """Claim the GPU for a run until the block ends: no other process loads a model there, and guests unload theirs."""
     with FileLock(_place() / "claim.lock", timeout=LOCK_SECONDS):
         (_place() / "claim.run").write_text(run_id, encoding="utf-8")
         yield

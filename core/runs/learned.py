@@ -15,7 +15,9 @@ from core.runs.forgetting import DRIFT, RED_LINE, change, is_sound, pair
 FEWEST_ROWS = 8  # held-out rows: the mean of fewer says little
 GAIN = 0.02  # of the loss before: less is within what another choice of held-out rows would change
 FALLING = 0.01  # of the loss, from the last evaluation but one to the last
-HEART = 0.5  # of their loss before: training rows that fell below it while held-out ones stand were learned by heart
+MEMORISED = (
+    0.5  # of their loss before: training rows that fell below it while held-out ones stand were learned by heart
+)
 
 
 def of(run_id: str) -> dict:
@@ -95,20 +97,16 @@ def prompt_of(base_model: str, corpus: str) -> dict:
             same = (config.base_model, config.corpus) == (base_model, corpus)
             if same and (compared := searches.best(config)) and (gained := over_prompt(run_id)):
                 return {"before": compared["before"], "name": runs.label(run_id)["name"], **gained}
-    return {"before": found["before"], "loss": _prompt_loss(found)} if found else {}
+    return {"before": found["before"], "loss": searches.loss(found)} if found else {}
 
 
 def _over_prompt(run_id: str, found: dict) -> dict | None:
     search = searches.best(runs.config(run_id))
     if search is None or found["after"] is None or search["rows"] != found["rows"]:
         return None
-    loss = _prompt_loss(search)
+    loss = searches.loss(search)
     gain = loss - found["after"]
     return {"loss": loss, "gain": gain, "gains": gain > GAIN * loss, "profile": search["profile"]}
-
-
-def _prompt_loss(search: dict) -> float:
-    return search["loss"] if search["profile"] else search["before"]
 
 
 def best_checkpoint(losses: dict[int, float], scores: list[dict], steps: list[int]) -> int | None:
@@ -141,7 +139,7 @@ def _verdict(found: dict, losses: dict[int, float]) -> str:
     if best is not None and after > OVER * losses[best]:
         return "overfit"
     if after > (1 - GAIN) * before:
-        return "heart" if found["recall"] and found["recall"][1] < HEART * found["recall"][0] else "nothing"
+        return "heart" if found["recall"] and found["recall"][1] < MEMORISED * found["recall"][0] else "nothing"
     return "falling" if _falls(losses, found["step"]) else "learned"
 
 

@@ -75,12 +75,12 @@ class Observer:
         return [one["step"] for one in self.scores if not forgetting.is_sound(scores, one["step"])]
 
     def on_sample(self, model, tokenizer, step: int) -> None:
-        samples = self._unless_it_fails("eval_samples", step, lambda: eval_samples.sample(model, tokenizer))
+        samples = self._try_measurement("eval_samples", step, lambda: eval_samples.sample(model, tokenizer))
         if samples is not None:
             self._measured("samples", step=step, samples=samples)
 
     def _on_meter(self, model, tokenizer, step: int) -> None:
-        scores = self._unless_it_fails("forgetting_meter", step, lambda: forgetting.measure(model, tokenizer))
+        scores = self._try_measurement("forgetting_meter", step, lambda: forgetting.measure(model, tokenizer))
         if scores is not None:
             self._measured("forgetting", step=step, **scores)
 
@@ -94,8 +94,8 @@ class Observer:
         elif event["event"] == "forgetting":
             self.scores.append({"step": event["step"], "score": event["score"], "foreign_share": event["foreign"]})
 
-    def _unless_it_fails(self, what: str, step: int, measure):
-        """What measure() returns; None, and an event, where memory or the chat template is not up to it: the run goes on."""
+    def _try_measurement(self, what: str, step: int, measure):
+        """The result of measure(), or None and a "skipped" event if memory runs out or the chat template refuses the prompt."""
         self.tried[what] = step
         try:
             return measure()

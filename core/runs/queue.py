@@ -63,7 +63,7 @@ def let_go(run_id: str) -> None:
 
 
 def interrupted() -> list[str]:
-    """The lost runs whose machine went down while they were trained: they go on when the app is opened."""
+    """The lost runs whose machine was shut down during training: they resume when the app is opened."""
     lost = []
     for run_id in runs.listed():
         with suppress(UserError, OSError, ValueError):
@@ -74,7 +74,7 @@ def interrupted() -> list[str]:
     return lost
 
 
-def come_back() -> None:
+def requeue_interrupted() -> None:
     """Queue the interrupted runs again."""
     for run_id in interrupted():
         jobs.ask(paths.run(run_id), "resume")

@@ -23,7 +23,7 @@ from core.runs import assigned_gpu, starts
 from core.training import mixing
 from core.training.config import TrainConfig
 from core.training.corpus_rows import check_task
-from core.training.errors import CorpusGone
+from core.training.errors import TrainingError
 
 RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
 LONGEST_NAME = 80
@@ -157,7 +157,7 @@ def corpus_path(corpus: str) -> Path:
     """
     path = paths.corpus_of_run(corpus)
     if not path.exists():
-        raise CorpusGone(path=corpus)
+        raise TrainingError("CorpusGone", path=corpus)
     return path
 
 

@@ -20,7 +20,7 @@ from core.models import adapter_check, base_identity, model_check, model_files, 
 from core.training import start as training_start
 from core.training.checkpoints import evals_of, is_whole, whole_checkpoint
 from core.training.config import TrainConfig
-from core.training.errors import StartUnreadable
+from core.training.errors import TrainingError
 
 FOLDER, CARD = "start", "start.json"
 RUN = "run:"
@@ -300,7 +300,7 @@ def _link(folder: Path, target: Path) -> None:
     adapts = training_start.is_adapter(folder)
     for needed in ADAPTER if adapts else ("config.json", "*.safetensors"):
         if not any(folder.glob(needed)):
-            raise StartUnreadable(start=folder, missing=needed)
+            raise TrainingError("StartUnreadable", start=folder, missing=needed)
     with files.new_directory(target) as unfinished:
         wanted = [*ADAPTER, base_identity.FILE] if adapts else WHOLE
         for file in (path for pattern in wanted for path in folder.glob(pattern)):

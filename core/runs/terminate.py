@@ -56,7 +56,7 @@ def trainer_of(run_id: str) -> psutil.Process | None:
 
 
 def record_failure(run_dir: Path, error: UserError) -> None:
-    """Append a failed event for a dead trainer, unless it ended by itself meanwhile; call it while holding the run's lock."""
+    """Append a failed event for a trainer that was killed, unless it has ended by itself; call it while holding the run's lock."""
     events.cut_partial_line(run_dir)
     last = events.last(run_dir) or {}
     if last.get("event") not in events.FINAL:

@@ -26,7 +26,7 @@ def main() -> None:
 
 def work() -> None:
     """Train the runs that wait, in their order, one at a time; first those that a reboot interrupted."""
-    queue.come_back()
+    queue.requeue_interrupted()
     tried = set()  # (run, size of its events): a run that was resumed meanwhile is tried again
     while waiting := [run for run in map(_with_size, queue.next_ones()) if run not in tried]:
         if any(jobs.is_alive(paths.run(run_id)) for run_id in runs.listed()) or disk_space.is_full():

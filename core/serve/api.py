@@ -30,8 +30,8 @@ MOST_BYTES = 8 * 2**20  # of a request: a context of 128,000 tokens, escaped
 MOST_WAITING = 32  # requests that are answered or wait for it
 
 
-class HungUp(Exception):
-    """The client is gone: nobody reads the reply."""
+class ClientDisconnected(Exception):
+    """The client has disconnected."""
 
 
 class Api:
@@ -125,14 +125,14 @@ def _talk(asked: Asked, put: Callable, gone: threading.Event) -> None:
 
     def look() -> None:
         if gone.is_set():
-            raise HungUp
+            raise ClientDisconnected
 
     try:
         with closing(chat.talk({"reply": asked.question}, asked.sampling, look=look)) as talking:
             for columns in talking:
                 look()
                 put(columns["reply"])
-    except HungUp:
+    except ClientDisconnected:
         pass
     except Exception as error:
         put(error)

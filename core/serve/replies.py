@@ -82,7 +82,7 @@ class Answer:
 
 
 def settled(text: str, stops: tuple[str, ...]) -> int:
-    """How many characters of a text surely belong to it: no stop word begins in them and goes on beyond."""
+    """The length of the prefix of a text that cannot contain the beginning of a stop word."""
     ends = [size for stop in stops for size in range(1, len(stop)) if text.endswith(stop[:size])]
     return len(text) - max(ends, default=0)
 

@@ -111,7 +111,7 @@ class Gate:
 
     @contextmanager
     def _counted(self, visitor: Visitor, path: str):
-        """Count a request of a visitor as long as it is open; nobody's streams fill the connections of all."""
+        """Count a visitor's open requests, so that the streams of one cannot take all connections."""
         key = (visitor.token, is_endless := bool(ENDLESS.fullmatch(path)))
         if self._open[key] >= (MOST_ENDLESS if is_endless else MOST_OPEN):
             raise Refused(429)
@@ -152,7 +152,7 @@ class Gate:
             self._own(visitor, message["session_hash"])
 
     def _own(self, visitor: Visitor, session: object) -> None:
-        """A page belongs to the visitor who opened it: nobody listens to another's replies, or stops them."""
+        """Bind a session to the visitor who opened it: no other can read or stop its replies."""
         if not isinstance(session, str) or not re.fullmatch(SESSION, session):
             raise Refused(400)
         if any(session in other.sessions for other in self.share.visitors.values() if other is not visitor):

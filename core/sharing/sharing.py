@@ -53,7 +53,7 @@ class Limits:
 
 @dataclass
 class Visitor:
-    """Somebody who gave the password."""
+    """A visitor who has logged in with the password."""
 
     token: str
     seen: float
@@ -106,7 +106,7 @@ class Share:
         return self._ended.is_set() or time.time() >= self.ends
 
     def end(self) -> None:
-        """Close the link at once: nobody comes in, nobody is answered any more."""
+        """Close the link: no more logins and replies."""
         self._ended.set()
         with self._lock:
             for turn in self._queue:

@@ -23,9 +23,8 @@ texts, {{ passage.text }} and {{ passage.topic }}, each passage once before any 
 from dataclasses import dataclass, field
 
 from core import errors
-from core.errors import UserError
 from core.synth import chain_checks, chain_templates
-from core.synth.chain_templates import NameUnknown, TemplateWrong
+from core.synth.chain_templates import TemplateWrong
 
 VERBS = ("plan", "write", "join", "check", "judge", "rewrite")
 OPTIONS = {"name", "system", "temperature", "max_tokens"}
@@ -39,52 +38,6 @@ PARTS = {  # checks that are mappings; the part that is texts or phrases stands 
 JUDGE = {"of", "rubric", "scores", "keep", "drop", "expect", "share"}
 MOST_STEPS, MOST_ROWS = 60, 20
 LEAST, MEAN, DROP = 6, 7, 5  # of 10: each score, their mean; a mean below which nothing is mended
-
-
-class StepNameUnknown(UserError):
-    template = (
-        '{file}, step {step}: it uses "{name}", which no step before it makes; known are {known}. Correct the name.'
-    )
-
-
-class StepWrong(UserError):
-    template = "{file}, step {step}: {verb} cannot be read: {reason}. Correct it and try again."
-
-
-class TextUnknown(NameUnknown):
-    template = '"{name}" is no text of a step; texts are {known}'
-
-
-class CheckUnknown(TemplateWrong):
-    template = '"{name}" is no check; known are {known}'
-
-
-class CheckIncomplete(TemplateWrong):
-    template = "{name} needs {parts}"
-
-
-class JudgeFieldUnknown(TemplateWrong):
-    template = '"{name}" is not known; a judge has {known}'
-
-
-class JudgeIncomplete(TemplateWrong):
-    template = "a judge needs a rubric, and scores or what it is expected to answer"
-
-
-class NotMapping(TemplateWrong):
-    template = "it has to be a mapping"
-
-
-class NotText(TemplateWrong):
-    template = "it has to be a text"
-
-
-class TurnsUnreadable(TemplateWrong):
-    template = "each of messages has to be system, user or assistant: text"
-
-
-class RowNeither(TemplateWrong):
-    template = "it has a text or messages, and perhaps a name"
 
 
 @dataclass(frozen=True)
@@ -132,10 +85,11 @@ def read(values: dict, file: str) -> Chain:
         for step in more:
             try:
                 _check(step, values, known, texts)
-            except NameUnknown as error:
-                raise StepNameUnknown(file=file, step=name, **error.values) from error
             except TemplateWrong as error:
-                raise StepWrong(file=file, step=name, verb=step.verb, reason=error) from error
+                if error.name in ("NameUnknown", "TextUnknown"):
+                    unknown, choices = error.values["name"], error.values["known"]
+                    raise errors.named("StepNameUnknown", file=file, step=name, name=unknown, known=choices) from error
+                raise errors.named("StepWrong", file=file, step=name, verb=step.verb, reason=error) from error
             if step.verb in ("plan", "write", "join"):
                 known.add(name)
             if step.verb in ("write", "join"):
@@ -166,11 +120,11 @@ def _named(one, number: int, known: set[str], file: str) -> tuple[str, list[Step
 
 def _step(name: str, verb: str, value, options: dict, file: str) -> Step:
     if verb in ("check", "judge") and not isinstance(value, dict):
-        raise StepWrong(file=file, step=name, verb=verb, reason=NotMapping())
+        raise errors.named("StepWrong", file=file, step=name, verb=verb, reason=TemplateWrong("NotMapping"))
     if verb == "rewrite" and not isinstance(value, dict):
         value = {"prompt": value if isinstance(value, str) and value not in ("true", "yes") else None}
     if verb in ("write", "join") and not isinstance(value, str):
-        raise StepWrong(file=file, step=name, verb=verb, reason=NotText())
+        raise errors.named("StepWrong", file=file, step=name, verb=verb, reason=TemplateWrong("NotText"))
     of = (name,) if verb in ("plan", "write", "join") else value.get("of", name)
     if verb in ("check", "judge", "rewrite"):
         value = {key: one for key, one in value.items() if key != "of"}
@@ -180,7 +134,7 @@ def _step(name: str, verb: str, value, options: dict, file: str) -> Step:
 def _check(step: Step, values: dict, known: set[str], texts: set[str]) -> None:
     """Refuse a step that cannot work with what is known before it."""
     if missing := sorted(set(step.of) - texts) if step.verb in ("check", "judge", "rewrite") else []:
-        raise TextUnknown(name=missing[0], known=", ".join(sorted(texts)))
+        raise TemplateWrong("TextUnknown", name=missing[0], known=", ".join(sorted(texts)))
     if "system" in step.options:
         chain_templates.check(str(step.options["system"]), known)
     if step.verb in ("write", "join"):
@@ -195,11 +149,11 @@ def _check(step: Step, values: dict, known: set[str], texts: set[str]) -> None:
 
 def _check_checks(checks: dict, known: set[str]) -> None:
     if unknown := sorted(set(checks) - chain_checks.CHECKS.keys()):
-        raise CheckUnknown(name=unknown[0], known=", ".join(sorted(chain_checks.CHECKS)))
+        raise TemplateWrong("CheckUnknown", name=unknown[0], known=", ".join(sorted(chain_checks.CHECKS)))
     for name, value in checks.items():
         wanted = PARTS.get(name)
         if wanted and (not isinstance(value, dict) or set(value) != set(wanted)):
-            raise CheckIncomplete(name=name, parts=", ".join(wanted))
+            raise TemplateWrong("CheckIncomplete", name=name, parts=", ".join(wanted))
         for expression in _expressions(name, value):
             chain_templates.check_value(expression, known)
 
@@ -215,9 +169,9 @@ def _expressions(name: str, value) -> list[str]:
 
 def _check_judge(judge: dict, known: set[str]) -> None:
     if unknown := sorted(set(judge) - JUDGE):
-        raise JudgeFieldUnknown(name=unknown[0], known=", ".join(sorted(JUDGE)))
+        raise TemplateWrong("JudgeFieldUnknown", name=unknown[0], known=", ".join(sorted(JUDGE)))
     if not isinstance(judge.get("rubric"), str) or not (judge.get("scores") or judge.get("expect")):
-        raise JudgeIncomplete()
+        raise TemplateWrong("JudgeIncomplete")
     chain_templates.check(judge["rubric"], known)
     if judge.get("expect"):
         chain_templates.check_value(judge["expect"], known)
@@ -232,7 +186,7 @@ def _rows(rows, known: set[str], file: str) -> list[dict]:
             or set(row) - {"name", "text", "messages"}
             or ("text" in row) == ("messages" in row)
         ):
-            raise errors.named("RowWrong", file=file, number=number, reason=RowNeither())
+            raise errors.named("RowWrong", file=file, number=number, reason=TemplateWrong("RowNeither"))
         try:
             for template in templates(row):
                 chain_templates.check(template, known)
@@ -251,7 +205,7 @@ def templates(row: dict) -> list[str]:
         return [str(row["text"])]
     for turn in row["messages"]:
         if not isinstance(turn, dict) or len(turn) != 1 or not turn.keys() <= {"system", "user", "assistant"}:
-            raise TurnsUnreadable()
+            raise TemplateWrong("TurnsUnreadable")
     return [str(text) for turn in row["messages"] for text in turn.values()]
 
 

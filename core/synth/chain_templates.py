@@ -8,7 +8,7 @@ import jinja2
 from jinja2 import meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
-from core.errors import UserError
+from core import errors
 from core.synth import lemmas
 
 MOST_SOURCE, MOST_TEXT = 20_000, 100_000  # characters of a template, of what it makes
@@ -29,38 +29,8 @@ _LOADING = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.
 _GROWING = (nodes.Macro, nodes.CallBlock, nodes.Assign, nodes.AssignBlock, nodes.With, nodes.Concat)
 
 
-class TemplateWrong(UserError):
-    """What is wrong with a template; the step that has it is named by the error that holds this one."""
-
-    template = "{reason}"
-
-
-class TemplateUnreadable(TemplateWrong):
-    template = "line {line}: {reason}"
-
-
-class TemplateTooLong(TemplateWrong):
-    template = "it has {count} characters; {most} are the most"
-
-
-class StatementRefused(TemplateWrong):
-    template = "line {line}: {statement} is not for recipes"
-
-
-class LoopsTooDeep(TemplateWrong):
-    template = "more than {most} loops lie within each other"
-
-
-class NameUnknown(TemplateWrong):
-    template = '"{name}" is not known here; known are {known}'
-
-
-class StepTooLong(TemplateWrong):
-    template = "it makes more than {most} characters"
-
-
-class ValueMissing(TemplateWrong):
-    template = "{expression} has no value"
+class TemplateWrong(errors.NamedError):
+    """What is wrong with a template or a step, by its name; the error that holds this one names the step."""
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -136,18 +106,18 @@ def check(source: str, known: set[str]) -> None:
         TemplateWrong
     """
     if len(source) > MOST_SOURCE:
-        raise TemplateTooLong(count=len(source), most=MOST_SOURCE)
+        raise TemplateWrong("TemplateTooLong", count=len(source), most=MOST_SOURCE)
     try:
         tree = _environment().parse(source)
         _compiled(source)
     except jinja2.TemplateError as error:
         raise _wrong(error) from error
     if refused := next(tree.find_all(_LOADING + _GROWING), None):
-        raise StatementRefused(line=refused.lineno, statement=type(refused).__name__.lower())
+        raise TemplateWrong("StatementRefused", line=refused.lineno, statement=type(refused).__name__.lower())
     if _depth(tree) > MOST_LOOPS:
-        raise LoopsTooDeep(most=MOST_LOOPS)
+        raise TemplateWrong("LoopsTooDeep", most=MOST_LOOPS)
     if unknown := sorted(meta.find_undeclared_variables(tree) - known - {"range"}):
-        raise NameUnknown(name=unknown[0], known=", ".join(sorted(known)))
+        raise TemplateWrong("NameUnknown", name=unknown[0], known=", ".join(sorted(known)))
 
 
 def check_value(expression: str, known: set[str]) -> None:
@@ -170,7 +140,7 @@ def text(source: str, values: dict) -> str:
         for piece in _compiled(source).generate(values):
             size += len(piece)
             if size > MOST_TEXT:
-                raise StepTooLong(most=MOST_TEXT)
+                raise TemplateWrong("StepTooLong", most=MOST_TEXT)
             pieces.append(piece)
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise _wrong(error) from error
@@ -188,7 +158,7 @@ def value(expression: str, values: dict):
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         raise _wrong(error) from error
     if isinstance(found, jinja2.Undefined):
-        raise ValueMissing(expression=expression)
+        raise TemplateWrong("ValueMissing", expression=expression)
     return found
 
 
@@ -211,4 +181,8 @@ def _wrong(error: Exception) -> TemplateWrong:
     """An error of Jinja or of an operation, in its own words."""
     line = getattr(error, "lineno", None)
     reason = (getattr(error, "message", None) or str(error)).rstrip(".")
-    return TemplateUnreadable(line=line, reason=reason) if line else TemplateWrong(reason=reason)
+    return (
+        TemplateWrong("TemplateUnreadable", line=line, reason=reason)
+        if line
+        else TemplateWrong("TemplateWrong", reason=reason)
+    )

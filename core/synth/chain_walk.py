@@ -217,6 +217,6 @@ def _told(scores: dict) -> str:
 
 
 def _in_words(fault: tuple[str, str], lang: str) -> str:
-    """A fault as the writer is told of it."""
+    """A fault, worded for the prompt of the rewriting."""
     words = prompts.in_language(prompts.WORDS["faults"], lang)
     return words.get(fault[0], "{detail}").replace("{detail}", fault[1] or fault[0])

@@ -34,17 +34,6 @@ THINKING = {
 OPTIONAL = ("reasoning_effort", "chat_template_kwargs", "top_p", "seed", "temperature")  # the first to go is first
 
 
-class EndpointRefused(UserError):
-    template = (
-        "{url} refused with {status}: {reason}. Check the key: that in SOULSMITH_API_KEY is sent to the server in "
-        "SOULSMITH_API_URL alone, that in OPENAI_API_KEY to OpenAI or to OPENAI_BASE_URL."
-    )
-
-
-class EndpointMissing(UserError):
-    template = "There is nothing at {url} ({status}): {reason}. Check the address and the name of the model."
-
-
 class EndpointDown(UserError):
     template = "{url} did not answer in {attempts} attempts. The last: {reason}. Start the server, then go on."
 
@@ -120,7 +109,7 @@ class Endpoint:
         self.opener = urllib.request.build_opener(_NoRedirect)
 
     def ask(self, messages: list[dict], *, thinking: str = "", **sampling) -> Reply:
-        """One reply; bad ones come back with what is wrong. `thinking`: on, off, or as the server likes.
+        """One reply; an unusable one is returned with the reason. `thinking`: on, off, or the server's default.
 
         Raises:
             EndpointRefused, EndpointMissing: at once. EndpointDown: after all attempts. Closed: after close().
@@ -155,7 +144,7 @@ class Endpoint:
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.8, 1.2)
             attempt += 1
             try:
-                return parsed(self._read(body), self._hidden)
+                return parsed(self._read(body))
             except urllib.error.HTTPError as error:
                 reason = f"{error.code} {self._reason(error)}"
                 if error.code < 500 and error.code not in (408, 425, 429):
@@ -164,11 +153,11 @@ class Endpoint:
             except (OSError, UnicodeError, http.client.HTTPException) as error:
                 # Refused, reset, timed out, cut in the middle, or no name that a host can have.
                 timeouts += isinstance(getattr(error, "reason", error), TimeoutError)
-                reason = self._hidden(str(getattr(error, "reason", error)) or type(error).__name__)
+                reason = errors.without_keys(str(getattr(error, "reason", error)) or type(error).__name__)
         raise EndpointDown(url=self.url, attempts=attempt, reason=reason.rstrip("."))
 
     def _read(self, body: bytes) -> bytes:
-        """The body of a response, all of it within the seconds of a request: a server may drip."""
+        """The body of a response, with the timeout applied to all of it: a server may send it byte by byte."""
         end, raw = time.monotonic() + self.seconds, b""
         request = urllib.request.Request(self.url, body, self.headers)
         with self.opener.open(request, timeout=self.seconds) as response:
@@ -179,10 +168,6 @@ class Endpoint:
         if response.length:  # of what was announced
             raise http.client.IncompleteRead(raw, response.length)
         return raw
-
-    def _hidden(self, text: str) -> str:
-        """What a server said, without the key."""
-        return errors.without_keys(text)
 
     def _reason(self, error: urllib.error.HTTPError) -> str:
         """What a server says about an HTTP error; raises where another attempt cannot help."""
@@ -195,12 +180,12 @@ class Endpoint:
             reason = body["message"] if isinstance(body, dict) else body
         except (ValueError, KeyError, TypeError):
             reason = " ".join(text.split()) or error.reason
-        values = {"url": self.url, "status": error.code, "reason": self._hidden(str(reason))[:200].rstrip(".")}
+        reason = errors.without_keys(str(reason))[:200].rstrip(".")
         if error.code in (401, 403):
-            raise EndpointRefused(**values) from None
+            raise errors.named("EndpointRefused", url=self.url, status=error.code, reason=reason) from None
         if error.code == 404:
-            raise EndpointMissing(**values) from None
-        return values["reason"]
+            raise errors.named("EndpointMissing", url=self.url, status=error.code, reason=reason) from None
+        return reason
 
 
 def _to_leave_out(detail: str, fields: dict) -> str:
@@ -223,9 +208,9 @@ def _retry_after(error: urllib.error.HTTPError) -> float:
         return 0.0
 
 
-def parsed(raw: bytes, hidden=str) -> Reply:
-    """The reply in a response body, whatever it is; `hidden` takes secrets out of a text."""
-    start = hidden(raw[:2000].decode("utf-8", "replace"))[:200].strip()
+def parsed(raw: bytes) -> Reply:
+    """The reply in a response body, whatever it is, without the keys that a server may repeat."""
+    start = errors.without_keys(raw[:2000].decode("utf-8", "replace"))[:200].strip()
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
@@ -238,11 +223,11 @@ def parsed(raw: bytes, hidden=str) -> Reply:
     usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
     thought = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking") or ""
     return Reply(
-        hidden(_text(message.get("content") or choice.get("text") or message.get("refusal") or "")),
+        errors.without_keys(_text(message.get("content") or choice.get("text") or message.get("refusal") or "")),
         finish=str(choice.get("finish_reason") or "stop"),
         tokens_in=_count(usage.get("prompt_tokens")),
         tokens_out=_count(usage.get("completion_tokens")),
-        reasoning=hidden(_text(thought)),
+        reasoning=errors.without_keys(_text(thought)),
     )
 
 

@@ -23,7 +23,6 @@ from itertools import accumulate
 from random import Random
 
 from core import errors
-from core.errors import UserError
 from core.synth import agreement, rules
 from core.synth.rules import Record, Rule, Slot
 
@@ -37,10 +36,6 @@ MOST = 200_000  # characters of a row
 _SLOT = re.compile(r"\{([^{}]*)\}")
 _INSIDE = re.compile(r"^(?:(\w+)(:?=))?(\$)?(\w+)(?:\.(\w+))?(?:\|(.+))?$")
 _WEIGHT = re.compile(r"^\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?) \* ")
-
-
-class NothingRemembered(UserError):
-    template = 'The rule "{rule}" recalls "${name}" before anything was remembered under that name. Set it earlier.'
 
 
 class Row:
@@ -152,9 +147,9 @@ class Grammar:
         remembered = {slot.name for slot in self._slots() if slot.name}
         for slot in self._slots():
             if slot.var and slot.var not in remembered:
-                raise NothingRemembered(rule=slot.within, name=slot.var)
+                raise errors.named("NothingRemembered", rule=slot.within, name=slot.var)
             if slot.inflect and slot.inflect.like and slot.inflect.like not in remembered:
-                raise NothingRemembered(rule=slot.within, name=slot.inflect.like)
+                raise errors.named("NothingRemembered", rule=slot.within, name=slot.inflect.like)
 
     def _measure(self) -> None:
         """Which rules lead back to themselves, the tables to draw from, and the labels of the rules that shape a row."""
@@ -302,7 +297,7 @@ def _recalled(row: Row, slot: Slot, name: str):
     try:
         return row.vars[name]
     except KeyError:
-        raise NothingRemembered(rule=slot.within, name=name) from None
+        raise errors.named("NothingRemembered", rule=slot.within, name=name) from None
 
 
 _START = re.compile(r"(^|[.!?]\s+|\n\s*)([«“\"(]?)([a-zа-яё])")

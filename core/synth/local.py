@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from core import errors
 from core.chat import chat, engine
 from core.corpus import turns
 from core.corpus.token_counter import directory
-from core.errors import UserError
 from core.runs import gpu_access
 from core.synth.replies import Reply
-from core.training import devices, encoding, environment, errors, model_loading, tokenizer_loading
+from core.training import devices, encoding, environment, model_loading, tokenizer_loading
 from core.training.config import TrainConfig
+from core.training.errors import TemplateRefused
 from core.training.generate import evaluating, generate
 
 MARGIN = 1.3  # of the weights' bytes: with the cache of a batch
@@ -30,13 +31,6 @@ LOOK_SECONDS = 1.0  # between two looks, while it writes, whether a run wants th
 
 class WriterWaits(gpu_access.CardBusy):
     template = 'The run "{name}" is training and has the card. Wait for its end, or let a server write.'
-
-
-class WriterOutOfMemory(UserError):
-    template = (
-        "Memory is too small for {model} to write even one row at a time. Choose a smaller model or shorter replies, or "
-        "close other programs."
-    )
 
 
 class Local:
@@ -66,7 +60,7 @@ class Local:
             if written is not None:
                 replies += written
             elif len(some) == 1:
-                raise WriterOutOfMemory(model=self.path.name)
+                raise errors.named("WriterOutOfMemory", model=self.path.name)
             else:
                 self.most = len(some) // 2
         return replies
@@ -85,7 +79,7 @@ class Local:
         try:
             self.open()
         except WriterWaits as error:
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             self.close()
             raise
         means = []
@@ -114,13 +108,13 @@ class Local:
             self.open()
             return self._generated(chats, *sampling)
         except WriterWaits as error:
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             self.close()
             raise
         except Exception as error:
             if not environment.is_out_of_memory(error):
                 raise
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             return None
 
     def open(self) -> None:
@@ -131,10 +125,10 @@ class Local:
         try:
             self._load()
         except Exception as error:
-            engine.empty_frames(error)
+            engine.clear_frames(error)
             self.close()
             if environment.is_out_of_memory(error):
-                raise WriterOutOfMemory(model=self.path.name) from error
+                raise errors.named("WriterOutOfMemory", model=self.path.name) from error
             raise
 
     def _load(self) -> None:
@@ -194,5 +188,5 @@ class Local:
         """The tokens of a prompt; a template that takes no system turn gets it in the question."""
         try:
             return encoding.prompt_ids(messages, self.tokenizer)
-        except errors.TemplateRefused:
+        except TemplateRefused:
             return encoding.prompt_ids(turns.folded(messages), self.tokenizer)

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from core import paths
+from core.synth import prompts
 
 KEPT = 4096  # vectors that are remembered: a text is compared with several, and once more when another was mended
 
@@ -50,7 +51,7 @@ class Nearness:
 def pairs(lang: str) -> list[list[str]]:
     """Texts and a paraphrase of each."""
     known = json.loads((paths.assets() / "recipes" / "nearness.json").read_text(encoding="utf-8"))
-    return known["ru" if lang == "ru" else "en"]
+    return prompts.in_language(known, lang)
 
 
 def _cosine(a: np.ndarray, b: np.ndarray) -> float:

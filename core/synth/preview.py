@@ -32,29 +32,29 @@ def preview(recipe: Recipe, seed: int, request: dict) -> dict:
     return {"lang": recipe.lang} | make(recipe, seed, request, Scale(request.get("model"), recipe.lang))
 
 
-def first(recipe: Recipe, seed: int = 0) -> dict:
+def first(recipe: Recipe) -> dict:
     """What a recipe is before any model is asked: {"kind": "rows" | "plans" | "prompts", "rows", "example"}.
 
     `rows` are FIRST texts or chats: rows of a grammar or mix, plans of a chain, prompts of other recipes; `example` is a
     row of a chain that a person has written.
     """
     if recipe.kind == "grammar":
-        return {"kind": "rows", "rows": [recipe.make(seed, number) for number in range(FIRST)]}
+        return {"kind": "rows", "rows": [recipe.make(0, number) for number in range(FIRST)]}
     if recipe.kind == "mix":
-        return {"kind": "rows", "rows": [one["row"] for one in FromMix(recipe, seed, None).batch(0)[:FIRST]]}
+        return {"kind": "rows", "rows": [one["row"] for one in FromMix(recipe, 0, None).batch(0)[:FIRST]]}
     if recipe.kind == "chain":
         written = recipe.values.get("cards") or {}
         examples = [some[0] for name, some in written.items() if name.startswith("example_") and isinstance(some, list)]
         if recipe.values.get("material"):
             step = next(step for step in recipe.chain.steps if step.verb == "write")
             return {"kind": "prompts", "rows": [{"text": str(step.value).strip()}]}
-        plans = [{"text": "\n".join(_told(recipe.plans(seed, number)))} for number in range(FIRST)]
+        plans = [{"text": "\n".join(_told(recipe.plans(0, number)))} for number in range(FIRST)]
         return {"kind": "plans", "rows": plans, "example": "\n\n".join(map(str, examples))}
     if recipe.kind == "grid":
-        asked = [prompts.of_grid(recipe, seed, number) for number in range(FIRST)]
+        asked = [prompts.of_grid(recipe, 0, number) for number in range(FIRST)]
     else:
         seeds = [{"text": str(text)} for text in recipe.values.get("seeds") or []] or [{"text": "…"}] * 3
-        asked = [prompts.of_method(recipe, seeds, seed, number) for number in range(FIRST)]
+        asked = [prompts.of_method(recipe, seeds, 0, number) for number in range(FIRST)]
     texts = dict.fromkeys(one["messages"][-1]["content"] for one in asked)
     return {"kind": "prompts", "rows": [{"text": text} for text in texts]}
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import yaml
 
 from core import errors, files, paths
-from core.errors import UserError
 from core.synth import chain_steps, recipe_yaml
 from core.synth.chain_steps import Chain
 from core.synth.grammar import Grammar, Row, Rule
@@ -31,81 +30,6 @@ _INCLUDE = re.compile(r"^include:[ \t]*([\w-]+)[ \t]*$\n?", re.MULTILINE)
 _CARDS = re.compile(r"^cards:[ \t]*([\w-]+(?: [\w-]+)*)[ \t]*$\n?", re.MULTILINE)
 _BLOCK = re.compile(r"^  (\w+):", re.MULTILINE)
 _USED = re.compile(r"\{(?:\w+:?=)?(\w+)")
-
-
-class RecipeWrong(UserError):
-    template = "{file}: {what}. Correct it and try again."
-
-
-class RecipeNotText(RecipeWrong):
-    template = "{file}: it cannot be read as UTF-8 text. Correct it and try again."
-
-
-class IncludeUnknown(RecipeWrong):
-    template = '{file}: {line} names "{name}", known are {known}. Correct it and try again.'
-
-
-class RecipeNotMapping(RecipeWrong):
-    template = "{file}: it has to be a mapping with kind, lang and what that kind needs. Correct it and try again."
-
-
-class KindUnknown(RecipeWrong):
-    template = '{file}: kind is "{kind}", known are {known}. Correct it and try again.'
-
-
-class FieldUnknown(RecipeWrong):
-    template = '{file}: "{field}" is not known; a {kind} has {known}. Correct it and try again.'
-
-
-class MethodUnknown(RecipeWrong):
-    template = '{file}: method is "{method}", known are {known}. Correct it and try again.'
-
-
-class AxesMissing(RecipeWrong):
-    template = "{file}: axes has to name lists, such as persona: [a pilot, a baker]. Correct it and try again."
-
-
-class PromptMissing(RecipeWrong):
-    template = "{file}: it has no prompt. Correct it and try again."
-
-
-class PartsMissing(RecipeWrong):
-    template = "{file}: there are no parts of the mix. Correct it and try again."
-
-
-class PartUnknown(RecipeWrong):
-    template = "{file}: part {number} of the mix needs a corpus or a recipe. Correct it and try again."
-
-
-class ShareMissing(RecipeWrong):
-    template = "{file}: part {number} of the mix needs a share above 0. Correct it and try again."
-
-
-class RulesMissing(RecipeWrong):
-    template = "{file}: it has no rules. Correct it and try again."
-
-
-class StartUnknown(RecipeWrong):
-    template = '{file}: start names the rule "{start}", which is not defined. Correct it and try again.'
-
-
-class TurnWrong(RecipeWrong):
-    template = "{file}: turn {number} of messages has to be system, user or assistant: text. Correct it and try again."
-
-
-class RulesEndless(RecipeWrong):
-    template = "{file}: its rules or lists contain themselves. Correct it and try again."
-
-
-class AliasTooLong(RecipeWrong):
-    template = (
-        "{file}, line {line}: with all that *{alias} stands for, the recipe has more than {most} characters. Write out what "
-        "it needs and try again."
-    )
-
-
-class PartNoGrammar(RecipeWrong):
-    template = "{file}: it is a part of a mix but no grammar; make a corpus of it first. Correct it and try again."
 
 
 @dataclass
@@ -210,7 +134,7 @@ def read_text(path: Path) -> str:
     try:
         return files.read_text(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeNotText(file=path.name) from error
+        raise errors.named("RecipeNotText", file=path.name) from error
 
 
 def _with_shared_rules(text: str, file: str) -> str:
@@ -237,7 +161,7 @@ def _shared(place: str, name: str, file: str) -> str:
     if not path.is_file():
         known = ", ".join(sorted(one.stem for one in path.parent.glob("*.yaml")))
         line = "include" if place == "words" else place
-        raise IncludeUnknown(file=file, line=line, name=name, known=known)
+        raise errors.named("IncludeUnknown", file=file, line=line, name=name, known=known)
     return path.read_text(encoding="utf-8")
 
 
@@ -254,17 +178,17 @@ def read(text: str, file: str) -> Recipe:
         _check_aliases(text, file)
         values = yaml.load(text, Loader=recipe_yaml.Loader)
     except RecursionError:
-        raise RulesEndless(file=file) from None
+        raise errors.named("RulesEndless", file=file) from None
     except yaml.YAMLError as error:
         raise recipe_yaml.unreadable(error, file) from error
     if not isinstance(values, dict):
-        raise RecipeNotMapping(file=file)
+        raise errors.named("RecipeNotMapping", file=file)
     kind = str(values.get("kind", "grammar"))
     if kind not in KINDS:
-        raise KindUnknown(file=file, kind=kind, known=", ".join(KINDS))
+        raise errors.named("KindUnknown", file=file, kind=kind, known=", ".join(KINDS))
     if unknown := sorted(set(map(str, values)) - COMMON - KINDS[kind]):
         known = ", ".join(sorted(KINDS[kind]))
-        raise FieldUnknown(file=file, field=unknown[0], kind=kind, known=known)
+        raise errors.named("FieldUnknown", file=file, field=unknown[0], kind=kind, known=known)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     recipe = Recipe(Path(file).stem, digest, kind, str(values.get("lang", "en")), values, text)
     _READERS[kind](recipe, file)
@@ -290,40 +214,40 @@ def _check_aliases(text: str, file: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             size = sizes.get(event.anchor, 0)
             if size is None:
-                raise RulesEndless(file=file)
+                raise errors.named("RulesEndless", file=file)
             total += size
             if total > files.MOST_CHARACTERS:
                 line = event.start_mark.line + 1
-                raise AliasTooLong(file=file, alias=event.anchor, line=line, most=files.MOST_CHARACTERS)
+                raise errors.named("AliasTooLong", file=file, alias=event.anchor, line=line, most=files.MOST_CHARACTERS)
 
 
 def _check_method(recipe: Recipe, file: str) -> None:
     method = str(recipe.values.get("method", "free"))
     if method not in METHODS:
-        raise MethodUnknown(file=file, method=method, known=", ".join(METHODS))
+        raise errors.named("MethodUnknown", file=file, method=method, known=", ".join(METHODS))
 
 
 def _check_grid(recipe: Recipe, file: str) -> None:
     values, axes = recipe.values, recipe.values.get("axes")
     if not isinstance(axes, dict) or not all(isinstance(one, list) for one in axes.values()) or not axes:
-        raise AxesMissing(file=file)
+        raise errors.named("AxesMissing", file=file)
     if not values.get("prompt"):
-        raise PromptMissing(file=file)
+        raise errors.named("PromptMissing", file=file)
 
 
 def _check_mix(recipe: Recipe, file: str) -> None:
     parts = recipe.values.get("parts")
     if not isinstance(parts, list) or not parts:
-        raise PartsMissing(file=file)
+        raise errors.named("PartsMissing", file=file)
     for number, part in enumerate(parts, 1):
         if not isinstance(part, dict) or ("corpus" in part) == ("recipe" in part):
-            raise PartUnknown(file=file, number=number)
+            raise errors.named("PartUnknown", file=file, number=number)
         try:
             positive = float(part.get("share", 0)) > 0
         except (TypeError, ValueError):
             positive = False
         if not positive:
-            raise ShareMissing(file=file, number=number)
+            raise errors.named("ShareMissing", file=file, number=number)
 
 
 def _read_chain(recipe: Recipe, file: str) -> None:
@@ -349,18 +273,18 @@ def _compile(recipe: Recipe, file: str) -> None:
     values = recipe.values
     rules = values.get("rules")
     if not isinstance(rules, dict) or not rules:
-        raise RulesMissing(file=file)
+        raise errors.named("RulesMissing", file=file)
     settings = {key: values[key] for key in ("depth", "decay", "words") if key in values}
     turns = list(_turns(values.get("messages") or [], file))
     start = str(values.get("start", "text"))
     if not turns and start not in rules:
-        raise StartUnknown(file=file, start=start)
+        raise errors.named("StartUnknown", file=file, start=start)
     chat = {f"messages[{at + 1}]": [text] for at, (_, text) in enumerate(turns)}
     named = {str(name): one for name, one in rules.items()}
     try:
         recipe.grammar = Grammar(named | chat, lang=recipe.lang, **settings)
     except RecursionError:
-        raise RulesEndless(file=file) from None
+        raise errors.named("RulesEndless", file=file) from None
     recipe.roles = [role for role, _ in turns]
     recipe.tops = [recipe.grammar.rules[name] for name in (chat or [start])]
 
@@ -369,7 +293,7 @@ def _turns(messages: list, file: str):
     """(role, text) of the turns of a chat."""
     for at, turn in enumerate(messages):
         if not isinstance(turn, dict) or len(turn) != 1 or not turn.keys() <= {"system", "user", "assistant"}:
-            raise TurnWrong(file=file, number=at + 1)
+            raise errors.named("TurnWrong", file=file, number=at + 1)
         yield from ((role, str(text)) for role, text in turn.items())
 
 

@@ -14,7 +14,6 @@ from itertools import count, islice
 from core import errors
 from core.corpus import corpus, storage, token_counter
 from core.corpus.token_counter import Scale
-from core.errors import UserError
 from core.synth import recipes
 
 GRAMMAR_BATCH, MIX_BATCH = 500, 100  # rows
@@ -46,13 +45,6 @@ def local(place: int, shard: tuple[int, int], parts: int = 1) -> int:
     return group // shard[1] * parts + part
 
 
-class MixTooShort(UserError):
-    template = (
-        "The part {part} of the mix has about {has} tokens, and its share of {share} % of {tokens} needs {needs}. Lower the "
-        "volume to {most}, or give it a smaller share."
-    )
-
-
 def check_mix(recipe, model: str | None, tokens: int) -> None:
     """Refuse a volume for which a corpus of the mix is too small to hold its share.
 
@@ -65,8 +57,15 @@ def check_mix(recipe, model: str | None, tokens: int) -> None:
         share = float(part["share"]) / total
         has = token_counter.of_corpus(corpus.locate(str(part["corpus"])), model)[0] if "corpus" in part else math.inf
         if ALLOWED * has < share * tokens:
-            values = {"share": f"{100 * share:g}", "needs": round(share * tokens), "most": math.floor(has / share)}
-            raise MixTooShort(part=part["corpus"], has=round(has), tokens=tokens, **values)
+            raise errors.named(
+                "MixTooShort",
+                part=part["corpus"],
+                has=round(has),
+                tokens=tokens,
+                share=f"{100 * share:g}",
+                needs=round(share * tokens),
+                most=math.floor(has / share),
+            )
 
 
 class Source:
@@ -195,6 +194,6 @@ def _of_corpus(name: str) -> Iterator[dict]:
 def _of_recipe(name: str, seed: int) -> Iterator[dict]:
     recipe = recipes.load(name)
     if recipe.kind != "grammar":
-        raise recipes.PartNoGrammar(file=name)
+        raise errors.named("PartNoGrammar", file=name)
     for number in count():
         yield recipe.make(seed, number) | {"lang": recipe.lang, "recipe": {"name": recipe.name, "row": number}}

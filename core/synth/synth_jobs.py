@@ -94,7 +94,7 @@ def resume(directory: Path, changes: dict | None = None, *, again: bool = False)
         JobStillAtWork, NothingToGoOnWith; EndpointNotAnAddress, EndpointHoldsKey.
     """
     if jobs.is_alive(directory):
-        raise jobs.JobStillAtWork(name=jobs.request(directory)["name"])
+        raise errors.named("JobStillAtWork", name=jobs.request(directory)["name"])
     if jobs.state(directory) in ("finished", "stopped"):
         raise errors.named("NothingToGoOnWith", name=jobs.request(directory)["name"])
     change(directory, changes or {}, again=again)

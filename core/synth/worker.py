@@ -188,7 +188,7 @@ def _take(job: Job, batch: list[dict], copies: Copies, scale: Scale, files: File
 
 
 def _ended(job: Job) -> str:
-    """finished; or what speaks against going on: refusals, repeats (one text again and again), bad_replies, novelty."""
+    """How the job ends: "finished", or the reason to pause, which is refusals, repeats (the same text over and over), bad_replies, novelty."""
     if job.is_full:
         return "finished"
     if job.by_model and len(job.useless) == BAD_IN_A_ROW:

@@ -161,7 +161,7 @@ class FromModel(Source):
 
 
 class Received:
-    """Rows as their replies come in, before their turn: a job that ends or dies does not ask for them again.
+    """Rows as their replies come in, before their turn: a job that is resumed does not request them again.
 
     They are in received.jsonl of the job; without a directory nothing is kept.
     """

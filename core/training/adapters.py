@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 
 from . import model_loading, packages
 from .config import TrainConfig
-from .errors import AdapterRefused, ExpertsTakePlainLora, LayersUnknown, first_line
+from .errors import TrainingError, first_line
 
 ROUTERS = ("gate", "router", "shared_expert_gate")  # linear layers that choose experts, by the last part of the name
 MAMBAS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")  # for which PEFT refuses out_proj
@@ -54,8 +54,8 @@ def add_adapter(base, config: TrainConfig):
             model = get_peft_model(base, lora)
     except ValueError as error:
         if "not found in the base model" in str(error) or "No modules were targeted" in str(error):
-            raise LayersUnknown(names=names or '""', model=name) from error
-        raise AdapterRefused(model=name, reason=first_line(error) + ".") from error
+            raise TrainingError("LayersUnknown", names=names or '""', model=name) from error
+        raise TrainingError("AdapterRefused", model=name, reason=first_line(error) + ".") from error
     if experts:
         add_dropout(model, config.lora_dropout)
     for weight_name, weight in model.named_parameters():  # its steps would be lost in the rounding of bf16
@@ -117,11 +117,18 @@ def check_experts(config: TrainConfig, model: str) -> None:
     """Refuse what adapters around experts cannot do."""
     names = "q_proj,k_proj,v_proj,o_proj"
     if config.use_dora:
-        raise ExpertsTakePlainLora(model=model, field="use_dora", value="on", suggestion="off", names=names)
+        raise TrainingError(
+            "ExpertsTakePlainLora", model=model, field="use_dora", value="on", suggestion="off", names=names
+        )
     if config.init_lora_weights.startswith("pissa"):
         value = config.init_lora_weights
-        raise ExpertsTakePlainLora(
-            model=model, field="init_lora_weights", value=value, suggestion="default", names=names
+        raise TrainingError(
+            "ExpertsTakePlainLora",
+            model=model,
+            field="init_lora_weights",
+            value=value,
+            suggestion="default",
+            names=names,
         )
 
 

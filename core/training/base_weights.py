@@ -34,12 +34,12 @@ def compared(base_model: str, folder: Path) -> dict | None:
         recorded = json.loads((folder / CARD).read_text(encoding="utf-8"))["sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    directory = Path(base_model) if Path(base_model).is_dir() else _in_cache(base_model)
+    directory = Path(base_model) if Path(base_model).is_dir() else in_cache(base_model)
     here = weights_hash(directory) if directory else ""
     return {"same": here == recorded, "recorded": recorded, "here": here} if recorded and here else None
 
 
-def _in_cache(hub_id: str) -> Path | None:
+def in_cache(hub_id: str) -> Path | None:
     """The directory of a hub model in the hub's cache."""
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - it takes a while, and not all need it
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import batching, checkpoints, devices, environment, preferences
 from .config import TrainConfig
-from .errors import LossIsZero, LossNotFinite
+from .errors import TrainingError
 
 STOP_CHECK_SECONDS = 1.0  # between two looks for a request to stop, during an evaluation
 LAST_EVALUATION_SECONDS = 60.0  # that a stopped run may take to measure the weights that it has saved
@@ -169,14 +169,16 @@ class Progress:
         if not math.isfinite(loss):
             self.not_finite(loss, state.global_step, args.output_dir)
         if loss == 0 and not logs.get("grad_norm"):
-            raise LossIsZero(step=state.global_step)
+            raise TrainingError("LossIsZero", step=state.global_step)
 
     def not_finite(self, loss: float, step: int, out: str):
         """Raise LossNotFinite with the rows whose loss it is; those of the whole step, where the gradient broke it."""
         guilty = [rows for rows, loss in self.batches if not loss.isfinite()] or [rows for rows, _ in self.batches]
         good = Path(checkpoints.whole_checkpoint(out) or "checkpoint-0").name.split("-")[1]
         suggestion = f"{self.config.learning_rate / 10:g}"
-        raise LossNotFinite(value=loss, step=step, rows=batching.named_rows(guilty), good=good, suggestion=suggestion)
+        raise TrainingError(
+            "LossNotFinite", value=loss, step=step, rows=batching.named_rows(guilty), good=good, suggestion=suggestion
+        )
 
     def on_train_begin(self, args, state, control, optimizer=None, lr_scheduler=None, **_):
         self.tokens, self.step = state.num_input_tokens_seen, state.global_step

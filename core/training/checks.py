@@ -14,20 +14,7 @@ from transformers import utils
 
 from . import adapters, attention_kernels, devices, model_loading, packages, packing, start
 from .config import TrainConfig
-from .errors import (
-    Bf16NeedsNewerMacOS,
-    Fp16NeedsCard,
-    Fp16NotOnApple,
-    LigerMissing,
-    LigerNeedsCard,
-    LongerThanTheModel,
-    NoBf16,
-    NoBf16TakesFp32,
-    NotFinite,
-    PackingUnsupported,
-    SeesAhead,
-    VocabularyTooLarge,
-)
+from .errors import TrainingError
 
 BEFORE = ([3, 1, 4, 1, 5, 9, 2, 6], [5, 2, 9, 4, 3, 6, 1, 7])  # token ids of documents that a probe puts in front
 
@@ -46,21 +33,21 @@ def check_machine(config: TrainConfig) -> None:
 
 def _check_precision(config: TrainConfig, kind: str) -> None:
     if config.precision == "fp16" and kind == "cpu":
-        raise Fp16NeedsCard
+        raise TrainingError("Fp16NeedsCard")
     if config.precision == "fp16" and kind == "mps":
-        raise Fp16NotOnApple(instead=devices.precision(replace(config, precision="auto")))
+        raise TrainingError("Fp16NotOnApple", instead=devices.precision(replace(config, precision="auto")))
     if config.precision != "bf16" or kind == "cpu" or devices.has_bf16():
         return
     if kind == "mps":
-        raise Bf16NeedsNewerMacOS
-    raise (NoBf16 if kind == "cuda" else NoBf16TakesFp32)(card=devices.device_name())
+        raise TrainingError("Bf16NeedsNewerMacOS")
+    raise TrainingError("NoBf16" if kind == "cuda" else "NoBf16TakesFp32", card=devices.device_name())
 
 
 def _check_liger(kind: str) -> None:
     if kind not in ("cuda", "xpu"):
-        raise LigerNeedsCard
+        raise TrainingError("LigerNeedsCard")
     if not utils.is_liger_kernel_available():
-        raise LigerMissing(missing="liger-kernel")
+        raise TrainingError("LigerMissing", missing="liger-kernel")
     packages.need("liger-kernel", "use_liger_kernel")
 
 
@@ -70,16 +57,16 @@ def check_model(config: TrainConfig, tokenizer) -> None:
     base_model may be a directory without weights: config.json and the tokenizer's files are enough.
     """
     name, shape = Path(config.base_model).name, model_loading.model_config(config.base_model)
-    limit = getattr(shape.get_text_config(), "max_position_embeddings", None)
+    limit = model_loading.context_length(shape)
     if limit and config.max_length > limit:
-        raise LongerThanTheModel(value=config.max_length, model=name, limit=limit)
+        raise TrainingError("LongerThanTheModel", value=config.max_length, model=name, limit=limit)
     base = model_loading.skeleton(shape)
     model_loading.quantization(config, base)
     rows = base.get_input_embeddings().num_embeddings
     if len(tokenizer) > rows:
-        raise VocabularyTooLarge(model=name, tokens=len(tokenizer), rows=rows)
+        raise TrainingError("VocabularyTooLarge", model=name, tokens=len(tokenizer), rows=rows)
     if config.packing and leaks(base, attention_kernels.attention(devices.precision(config), base)):
-        raise PackingUnsupported(model=name)
+        raise TrainingError("PackingUnsupported", model=name)
     if config.method != "full" and adapters.adapter_targets(base, config.target_modules.strip())[1]:
         adapters.check_experts(config, name)
     model = adapters.add_adapter(base, replace(config, init_lora_weights="default"))
@@ -109,9 +96,11 @@ def check_causal(config: TrainConfig, base) -> None:
     with torch.no_grad(), model_loading.autocast(base):
         first, second = base(input_ids=ids, use_cache=False).logits[:, :2].float()
     if not (first.isfinite().all() and second.isfinite().all()):
-        raise NotFinite(model=Path(config.base_model).name, precision=getattr(base, "computes_in", "fp32"))
+        raise TrainingError(
+            "NotFinite", model=Path(config.base_model).name, precision=getattr(base, "computes_in", "fp32")
+        )
     if devices.distance(first, second) > _rounding(base):
-        raise SeesAhead(model=Path(config.base_model).name)
+        raise TrainingError("SeesAhead", model=Path(config.base_model).name)
 
 
 def check_packing(config: TrainConfig, base, calls: Counter | None = None) -> dict:
@@ -129,7 +118,7 @@ def check_packing(config: TrainConfig, base, calls: Counter | None = None) -> di
             calls.clear()
         if devices.distance(*(_after(base, before, layout) for before in BEFORE)) <= _rounding(base):
             return layout
-    raise PackingUnsupported(model=Path(config.base_model).name)
+    raise TrainingError("PackingUnsupported", model=Path(config.base_model).name)
 
 
 def layouts(base) -> list[dict]:

@@ -7,19 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from .errors import (
-    MixedTwice,
-    NoSuchValue,
-    NotAMix,
-    NotANumber,
-    NotOneOf,
-    NotPositive,
-    PissaNeedsWholeBase,
-    TooLarge,
-    TooSmall,
-    TrainingError,
-    UnknownField,
-)
+from .errors import TrainingError
 
 CHOICES = {
     "method": ("qlora", "lora", "full"),
@@ -137,38 +125,38 @@ class TrainConfig:
         for field in fields(self):
             self._check(field.name, field.type, getattr(self, field.name))
         if self.method == "qlora" and self.init_lora_weights.startswith("pissa"):
-            raise PissaNeedsWholeBase(value=self.init_lora_weights)
+            raise TrainingError("PissaNeedsWholeBase", value=self.init_lora_weights)
         if not self.learning_rate > 0:
-            raise NotPositive(field="learning_rate", value=self.learning_rate, suggestion=0.0002)
+            raise TrainingError("NotPositive", field="learning_rate", value=self.learning_rate, suggestion=0.0002)
         if not self.max_steps and not self.epochs > 0:
-            raise NotPositive(field="epochs", value=self.epochs, suggestion=3)
+            raise TrainingError("NotPositive", field="epochs", value=self.epochs, suggestion=3)
 
     def _check(self, field: str, kind: str, value) -> None:
         """Refuse a value of another kind, one that is not among the choices, and one beyond the limits."""
         if kind in NUMBERS and (isinstance(value, bool) or not isinstance(value, NUMBERS[kind])):
-            raise NotANumber(field=field, value=repr(value), kind=kind)
+            raise TrainingError("NotANumber", field=field, value=repr(value), kind=kind)
         if field in CHOICES and value not in CHOICES[field]:
-            raise NotOneOf(field=field, allowed=", ".join(CHOICES[field]), value=value)
+            raise TrainingError("NotOneOf", field=field, allowed=", ".join(CHOICES[field]), value=value)
         least, most, suggestion = LIMITS.get(field, (None, None, None))
         if least is not None and not value >= least:  # NaN too
-            raise TooSmall(field=field, least=least, value=value, suggestion=suggestion)
+            raise TrainingError("TooSmall", field=field, least=least, value=value, suggestion=suggestion)
         if most is not None and not value <= most:
-            raise TooLarge(field=field, most=most, value=value, suggestion=suggestion)
+            raise TrainingError("TooLarge", field=field, most=most, value=value, suggestion=suggestion)
 
     def _checked_mix(self) -> tuple[tuple[str, float], ...]:
         """The further corpora as pairs; JSON has lists."""
         try:
             mix = tuple((str(corpus), float(share)) for corpus, share in self.mix)
         except (TypeError, ValueError):
-            raise NotAMix(value=self.mix) from None
+            raise TrainingError("NotAMix", value=self.mix) from None
         for corpus, share in mix:
             if not share > 0:
-                raise NotPositive(field=f"mix ({corpus})", value=share, suggestion=0.2)
+                raise TrainingError("NotPositive", field=f"mix ({corpus})", value=share, suggestion=0.2)
         if not math.fsum(share for _, share in mix) <= MOST_MIXED:
             value = f"{math.fsum(share for _, share in mix):g}"
-            raise TooLarge(field="mix", most=MOST_MIXED, value=value, suggestion=0.2)
+            raise TrainingError("TooLarge", field="mix", most=MOST_MIXED, value=value, suggestion=0.2)
         if len({self.corpus, *(corpus for corpus, _ in mix)}) <= len(mix):
-            raise MixedTwice(value=", ".join([self.corpus, *(corpus for corpus, _ in mix)]))
+            raise TrainingError("MixedTwice", value=", ".join([self.corpus, *(corpus for corpus, _ in mix)]))
         return mix
 
     def with_typed(self, field: str, text: str) -> TrainConfig:
@@ -185,11 +173,11 @@ class TrainConfig:
         try:
             return replace(self, **{field: read[kinds[field]]()})
         except (KeyError, json.JSONDecodeError) as error:
-            raise NoSuchValue(field=field, value=text) from error
+            raise TrainingError("NoSuchValue", field=field, value=text) from error
         except ValueError as error:
             if isinstance(error, TrainingError):
                 raise
-            raise NoSuchValue(field=field, value=text) from error
+            raise TrainingError("NoSuchValue", field=field, value=text) from error
 
     @classmethod
     def from_dict(cls, values: dict) -> TrainConfig:
@@ -197,7 +185,7 @@ class TrainConfig:
         known = {field.name for field in fields(cls)}
         for key in values:
             if key not in known:
-                raise UnknownField(field=key, known=", ".join(sorted(known)[:3]) + "…")
+                raise TrainingError("UnknownField", field=key, known=", ".join(sorted(known)[:3]) + "…")
         return cls(**values)
 
     @classmethod

@@ -11,14 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .config import TrainConfig
-from .errors import (
-    ChatsForPretraining,
-    CorpusGone,
-    NotPreferencePairs,
-    PreferencePairs,
-    RepliesNeedKto,
-    TextsForChat,
-)
+from .errors import TrainingError
 
 MOST_HELD_OUT = 1000  # rows; more would take longer to evaluate than to train, and say no more
 _APART = re.compile(r"[\W_]+")
@@ -55,7 +48,7 @@ def corpus_files(corpus: str | Path) -> list[Path]:
     path = Path(corpus)
     files = sorted(path.glob("rows-*.jsonl")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        raise CorpusGone(path=corpus)
+        raise TrainingError("CorpusGone", path=corpus)
     return files
 
 
@@ -141,12 +134,12 @@ def check_task(config: TrainConfig, name: str, rows: int, chats: int, pairs: int
     (for KTO), chats or texts."""
     if config.task == "preference":
         if judged and config.preference_loss != "kto":
-            raise RepliesNeedKto(name=name, judged=judged, loss=config.preference_loss)
+            raise TrainingError("RepliesNeedKto", name=name, judged=judged, loss=config.preference_loss)
         if others := rows - pairs - judged or min(pairs, judged):
-            raise NotPreferencePairs(name=name, others=others)
+            raise TrainingError("NotPreferencePairs", name=name, others=others)
     elif pairs:
-        raise PreferencePairs(name=name, pairs=pairs)
+        raise TrainingError("PreferencePairs", name=name, pairs=pairs)
     elif config.task == "text" and chats:
-        raise ChatsForPretraining(name=name, chats=chats)
+        raise TrainingError("ChatsForPretraining", name=name, chats=chats)
     elif config.task == "chat" and rows and not chats:
-        raise TextsForChat(name=name)
+        raise TrainingError("TextsForChat", name=name)

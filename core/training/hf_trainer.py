@@ -159,7 +159,7 @@ class _Parts:
         return ends or bool(config.keep_best or config.early_stopping) or devices.device_type() != "cpu"
 
     def _recall_loss(self) -> float | None:
-        """The loss over a few rows that are trained on: far below the held-out loss, they are known by heart."""
+        """The loss on a few training rows: far below the held-out loss, they are memorised."""
         config = self.settings
         if config.task == "preference":
             return None

@@ -20,7 +20,7 @@ import numpy
 
 from . import corpus_rows
 from .config import TrainConfig
-from .errors import PreferencesAlone
+from .errors import TrainingError
 
 POOL_STEPS = 50  # as many rows as these steps take are at hand at a time
 POOL_SEEDS = 1_000_003  # between the seeds of two corpora: their orders have nothing to do with each other
@@ -63,7 +63,7 @@ def amounts(tokens: list[float], further: list[float], epochs: float) -> list[di
 def check_alone(config: TrainConfig, name: str, pairs: int, judged: int = 0) -> None:
     """Refuse preferences beside other corpora: their loss is another one."""
     if config.mix and (pairs or (judged and config.task == "preference")):
-        raise PreferencesAlone(name=name, pairs=pairs or judged)
+        raise TrainingError("PreferencesAlone", name=name, pairs=pairs or judged)
 
 
 class Mixture:

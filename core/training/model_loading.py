@@ -22,9 +22,14 @@ from transformers import (
 
 from . import attention_kernels, devices, environment, packages
 from .config import TrainConfig
-from .errors import ArchitectureUnknown, ModelUnreadable, StoredQuantized, TrainingError, first_line
+from .errors import TrainingError, first_line
 
 PEFT_TAKES = ("gptq", "awq", "hqq", "aqlm", "eetq", "torchao")  # quantised weights that PEFT puts LoRA around
+
+
+def context_length(shape) -> int | None:
+    """The most tokens that a model reads, by its config; None where it does not say."""
+    return getattr(shape.get_text_config(), "max_position_embeddings", None)
 
 
 def model_config(directory: str | Path):
@@ -33,15 +38,15 @@ def model_config(directory: str | Path):
     Raises:
         ArchitectureUnknown: of a kind that transformers does not know, or that does not write text.
     """
-    unknown = {"model": Path(directory).name, "version": transformers.__version__}
+    model, version = Path(directory).name, transformers.__version__
     try:
         shape = AutoConfig.from_pretrained(directory)
     except ValueError as error:  # a kind that this version of transformers does not know
         values = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8"))
         kind = values.get("model_type") if isinstance(values, dict) else None
-        raise ArchitectureUnknown(kind=kind, **unknown) from error
+        raise TrainingError("ArchitectureUnknown", model=model, kind=kind, version=version) from error
     if auto_class(shape) is None:
-        raise ArchitectureUnknown(kind=shape.model_type, **unknown)
+        raise TrainingError("ArchitectureUnknown", model=model, kind=shape.model_type, version=version)
     return shape
 
 
@@ -109,7 +114,9 @@ def quantization(config: TrainConfig, base):
     if kind:
         methods = {"fp8": "lora, full", "bitsandbytes": "lora, qlora"} | dict.fromkeys(PEFT_TAKES, "lora")
         methods = methods.get(kind, "none")
-        raise StoredQuantized(model=Path(config.base_model).name, kind=kind, method=config.method, methods=methods)
+        raise TrainingError(
+            "StoredQuantized", model=Path(config.base_model).name, kind=kind, method=config.method, methods=methods
+        )
     if config.method != "qlora":
         return None
     dtype = devices.DTYPES[devices.precision(config)]
@@ -150,7 +157,7 @@ def load_base(config: TrainConfig):
     except TrainingError:
         raise
     except (ImportError, OSError, ValueError) as error:
-        raise ModelUnreadable(model=config.base_model, reason=first_line(error) + ".") from error
+        raise TrainingError("ModelUnreadable", model=config.base_model, reason=first_line(error) + ".") from error
     base.computes_in = kind
     for module in base.modules():
         # On CPUs with AVX512-BF16, bitsandbytes repacks a layer at its first forward pass in eval mode for a kernel

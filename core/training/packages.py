@@ -8,7 +8,7 @@ import traceback
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
-from .errors import PackageBroken, first_line
+from .errors import TrainingError, first_line
 
 # What is imported of each: a package may load while the part that is called does not.
 MODULES = {
@@ -39,7 +39,7 @@ def fault(package: str) -> str:
 def need(package: str, what: str) -> None:
     """Raise PackageBroken where the package that something needs is installed and does not load."""
     if reason := fault(package):
-        raise PackageBroken(what=what, package=package, reason=reason, command=reinstall(package))
+        raise TrainingError("PackageBroken", what=what, package=package, reason=reason, command=reinstall(package))
 
 
 def before_peft() -> None:
@@ -68,7 +68,7 @@ def _is_installed(package: str) -> bool:
 
 
 def _missing_library() -> str:
-    """Why bitsandbytes has no compiled code for this card; it says so only when it is called."""
+    """Why bitsandbytes has no compiled code for this card; it raises that only when it is called."""
     import torch  # noqa: PLC0415 - the page opens without torch
     from bitsandbytes import cextension  # noqa: PLC0415 - an optional package
 

@@ -21,7 +21,8 @@ if __name__ == "__main__":
 def write(archive: zipfile.ZipFile) -> None:
     """Put train.py and the package that it runs into a capsule."""
     archive.writestr("train.py", ENTRY)
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    package = Path(__file__).parent
+    for file in sorted([*package.glob("*.py"), *package.glob("*.json")]):
         archive.write(file, f"training/{file.name}")
 
 

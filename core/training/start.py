@@ -1,4 +1,4 @@
-"""Go on from an adapter or a whole model: what it must be like, and its weights in the model that trains."""
+"""Continue training from an adapter or a whole model: check that it fits, and load its weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .config import TrainConfig
-from .errors import StartForeign, StartIsAdapter, StartIsWhole, StartNotPlainLora, StartSetting, StartUnreadable
+from .errors import TrainingError
 
 ADAPTER = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -41,7 +41,7 @@ def read_adapter(directory: str | Path) -> dict:
             raise ValueError(f"{path} has values of another type")
         return values
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise StartUnreadable(start=directory, missing=ADAPTER) from error
+        raise TrainingError("StartUnreadable", start=directory, missing=ADAPTER) from error
 
 
 def _is_sound(adapter: dict) -> bool:
@@ -59,7 +59,7 @@ def fields_of(adapter: dict) -> dict:
     """
     odd = [name for name in OTHERS if adapter.get(name)] + (["bias"] if adapter.get("bias", "none") != "none" else [])
     if adapter["peft_type"] != "LORA" or odd:
-        raise StartNotPlainLora(kind=", ".join([adapter["peft_type"], *odd]))
+        raise TrainingError("StartNotPlainLora", kind=", ".join([adapter["peft_type"], *odd]))
     targets = adapter.get("target_modules") or ()
     # Bare parameters of experts have no name in target_modules: they come with all-linear.
     named = "all-linear" if adapter.get("target_parameters") or isinstance(targets, str) else _names(targets)
@@ -93,16 +93,16 @@ def check_settings(config: TrainConfig) -> None:
     start = Path(config.start)
     if config.method == "full":
         if is_adapter(start):
-            raise StartIsAdapter(start=start)
+            raise TrainingError("StartIsAdapter", start=start)
         if not (start / "config.json").is_file():
-            raise StartUnreadable(start=start, missing="config.json")
+            raise TrainingError("StartUnreadable", start=start, missing="config.json")
         return
     if (start / "config.json").is_file() and not is_adapter(start):
-        raise StartIsWhole(start=start, method=config.method)
+        raise TrainingError("StartIsWhole", start=start, method=config.method)
     for field, theirs in fields_of(read_adapter(start)).items():
         ours = getattr(config, field)
         if field != "target_modules" and ours != theirs:  # whether these are the same layers, their tensors say
-            raise StartSetting(start=start, field=field, theirs=theirs, ours=ours)
+            raise TrainingError("StartSetting", start=start, field=field, theirs=theirs, ours=ours)
 
 
 def check(config: TrainConfig, model) -> None:
@@ -126,10 +126,8 @@ def _check_whole(config: TrainConfig, start: Path) -> None:
         {name: tuple(weight.shape) for name, weight in model_loading.skeleton(shape).named_parameters()}
         for shape in map(model_loading.model_config, (start, config.base_model))
     )
-    matched = len(theirs.items() & ours.items())
     if theirs != ours:
-        about = {"base": start.name, "targets": "-"}
-        raise StartForeign(**_named(config), **about, tensors=len(theirs), matched=matched, wanted=len(ours))
+        raise _foreign(config, theirs, ours, start.name, "-")
 
 
 def load(config: TrainConfig, model) -> None:
@@ -156,13 +154,22 @@ def _check_tensors(config: TrainConfig, adapter: dict, model) -> None:
         for name, weight in get_peft_model_state_dict(model, save_embedding_layers=False).items()
     }
     if saved != wanted:
-        about = {"base": adapter.get("base_model_name_or_path") or "-", "targets": fields_of(adapter)["target_modules"]}
-        matched = sum(wanted.get(name) == shape for name, shape in saved.items())
-        raise StartForeign(**_named(config), **about, tensors=len(saved), matched=matched, wanted=len(wanted))
+        base, targets = adapter.get("base_model_name_or_path") or "-", fields_of(adapter)["target_modules"]
+        raise _foreign(config, saved, wanted, base, targets)
 
 
-def _named(config: TrainConfig) -> dict:
-    return {"start": config.start, "model": Path(config.base_model).name}
+def _foreign(config: TrainConfig, theirs: dict, wanted: dict, base: str, targets: str) -> TrainingError:
+    """The error for shapes of tensors that do not fit those wanted, both by their names."""
+    return TrainingError(
+        "StartForeign",
+        start=config.start,
+        model=Path(config.base_model).name,
+        base=base,
+        targets=targets,
+        tensors=len(theirs),
+        matched=sum(wanted.get(name) == shape for name, shape in theirs.items()),
+        wanted=len(wanted),
+    )
 
 
 def _shapes(start: Path) -> dict[str, list[int]]:
@@ -181,4 +188,4 @@ def _shapes(start: Path) -> dict[str, list[int]]:
         MemoryError,
         RecursionError,
     ) as error:
-        raise StartUnreadable(start=start, missing=WEIGHTS) from error
+        raise TrainingError("StartUnreadable", start=start, missing=WEIGHTS) from error

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from .config import TrainConfig
-from .errors import ModelUnreadable, first_line
+from .errors import TrainingError, first_line
 
 MISTRALS = ("mistral", "mistral3", "voxtral", "ministral", "ministral3", "pixtral")  # model types of Mistral's makers
 # How a text is split before its merges: by Llama 3's tokenizer, and by Mistral's Tekken.
@@ -30,7 +30,7 @@ def load_tokenizer(config: TrainConfig):
     try:
         tokenizer = AutoTokenizer.from_pretrained(config.base_model, **more)
     except (OSError, ValueError) as error:
-        raise ModelUnreadable(model=config.base_model, reason=first_line(error) + ".") from error
+        raise TrainingError("ModelUnreadable", model=config.base_model, reason=first_line(error) + ".") from error
     for name in more:  # it would be saved along, and tell others that something is wrong
         tokenizer.init_kwargs.pop(name, None)
     repair_mistral(tokenizer.backend_tokenizer, config.base_model)

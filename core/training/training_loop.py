@@ -33,7 +33,7 @@ from . import (
     tokenizer_loading,
 )
 from .config import TrainConfig
-from .errors import CorpusTooSmall, NoChatTemplate, NothingToLearn
+from .errors import TrainingError
 
 ADDED = ("rows_train", "rows_eval", "rows_cut", "rows_alike", "rows_text", "tokens_train", "tokens_learned")
 
@@ -190,17 +190,17 @@ def _encoded(config: TrainConfig, corpus: str, tokenizer, report: Callable[..., 
     place = token_cache.encoded_corpus(replace(config, corpus=corpus, mix=()), tokenizer, cache, report, beside)
     about = json.loads((place / "about.json").read_text(encoding="utf-8"))
     if about["rows"] < token_cache.FEWEST_ROWS:
-        raise CorpusTooSmall(name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)
+        raise TrainingError("CorpusTooSmall", name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)
     mixing.check_alone(config, name, about.get("pairs", 0), about.get("judged", 0))
     if corpus == config.corpus:
         corpus_rows.check_task(
             config, name, about["rows"], about["chats"], about.get("pairs", 0), about.get("judged", 0)
         )
     if about["chats"] and not tokenizer.chat_template:
-        raise NoChatTemplate(model=Path(config.base_model).name, name=name)
+        raise TrainingError("NoChatTemplate", model=Path(config.base_model).name, name=name)
     training, held_out = token_cache.Tokens(place, "train"), token_cache.Tokens(place, "eval")
     if not training:
-        raise NothingToLearn(name=name, max_length=config.max_length)
+        raise TrainingError("NothingToLearn", name=name, max_length=config.max_length)
     return training, held_out, about
 
 

@@ -215,7 +215,10 @@ SPLIT = Group(
             "        held_out.add(max(by_hash, key=clusters.get))",
         ),
         ("FEWEST_ROWS = 10", "FEWEST_ROWS = 1"),
-        ('        raise CorpusTooSmall(name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)', "        pass"),
+        (
+            '        raise TrainingError("CorpusTooSmall", name=name, rows=about["rows"], needed=token_cache.FEWEST_ROWS)',
+            "        pass",
+        ),
         ('    elif config.task == "text" and chats:', "    elif False:"),
         ('    elif config.task == "chat" and rows and not chats:', "    elif False:"),
     ),

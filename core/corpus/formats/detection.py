@@ -133,7 +133,7 @@ def _looks_like(head: bytes) -> str:
 
 
 def _without_torn(records: Iterator[Record | Bad]) -> Iterator[Record | Bad]:
-    """The rows of a table that is cut off, but for the last one, of which nobody knows whether it is whole."""
+    """The rows of a truncated table without the last one, which may be incomplete."""
     last = None
     for record in records:
         if last is not None:

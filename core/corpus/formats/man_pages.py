@@ -31,12 +31,7 @@ def claims(source: Source, head: str) -> bool:
 
 def read(source: Source) -> Iterator[Record | Bad]:
     text, repaired = mojibake.Repairer().text(encodings.read_text(source, source.encoding))
-    words = _words(COMMENT.sub("", text).split("\n"))
-    if not words:
-        yield Bad("1", "empty_text", text[:200])
-        return
-    for number, record in enumerate(documents.records(words)):
-        yield record._replace(repairs=("mojibake",) * repaired) if number == 0 else record
+    yield from documents.records(_words(COMMENT.sub("", text).split("\n")), ("mojibake",) * repaired)
 
 
 class _Page:

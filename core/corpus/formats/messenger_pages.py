@@ -17,13 +17,24 @@ OTHERS = ("attachment", "forwarded", "reply_to", "reactions")  # classes of what
 OWN = ("Вы", "You")  # who exported, in VK's pages
 
 
-class _Messages(HTMLParser):
-    """The messages of a page: for each the words under each class of elements inside it."""
+class _Page(HTMLParser):
+    """The messages of a page; `open` has the name and the class of each element around what is read now."""
 
-    def __init__(self):
+    def __init__(self, page: str):
         super().__init__(convert_charrefs=True)
         self.messages: list[dict] = []
-        self.open: list[tuple[str, tuple[str, ...]]] = []
+        self.open: list[tuple] = []
+        self.feed(page)
+        self.close()
+
+    def handle_endtag(self, tag):
+        while self.open and any(tag == name for name, _ in self.open):
+            if self.open.pop()[0] == tag:
+                return
+
+
+class _Messages(_Page):
+    """The messages of a page: for each the words under each class of elements inside it."""
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
@@ -40,11 +51,6 @@ class _Messages(HTMLParser):
         if self.messages and tag == "a" and "message__header" in {name for _, names in self.open for name in names}:
             self.messages[-1]["link"] = values.get("href") or ""
 
-    def handle_endtag(self, tag):
-        while self.open and any(tag == name for name, _ in self.open):
-            if self.open.pop()[0] == tag:
-                return
-
     def handle_data(self, data):
         at = next((at for at, (_, names) in enumerate(self.open) if "message" in names), None)
         if at is None:
@@ -54,13 +60,6 @@ class _Messages(HTMLParser):
             return
         kind = next((name for name in ("from_name", "text", "message__header") if name in inside), "rest")
         self.messages[-1][kind] = self.messages[-1].get(kind, "") + data
-
-
-def _page(text: str) -> list[dict]:
-    page = _Messages()
-    page.feed(text)
-    page.close()
-    return page.messages
 
 
 def _is_page(source: Source, head: str) -> bool:
@@ -76,7 +75,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
     if "chatlog__message" in page:
         yield from people.chats(list(_of_discord(page)), source.me)
         return
-    messages = _page(page)
+    messages = _Messages(page).messages
     if any("message__header" in message for message in messages):
         said = [_of_vk(message) for message in reversed(messages)]  # the newest stands first
         own = next((one.who for one in said if one.name in OWN), None)
@@ -120,16 +119,10 @@ def _of_telegram(messages: list[dict]) -> Iterator[Said]:
         yield Said(name, name, text, at, "" if text else "media_dropped")
 
 
-class _Chatlog(HTMLParser):
+class _Chatlog(_Page):
     """The messages of a page of DiscordChatExporter; a group of them has its author once."""
 
-    PARTS = ("chatlog__author", "chatlog__author-name", "chatlog__content", "chatlog__timestamp")
-
-    def __init__(self):
-        super().__init__(convert_charrefs=True)
-        self.messages: list[dict] = []
-        self.open: list[tuple[str, str]] = []
-        self.author = self.who = self.date = ""
+    author = who = date = ""
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
@@ -155,16 +148,11 @@ class _Chatlog(HTMLParser):
     def _inside(self, *kinds: str) -> bool:
         return any(name.startswith(kinds) for _, name in self.open[:-1])
 
-    def handle_endtag(self, tag):
-        while self.open and any(tag == name for name, _ in self.open):
-            if self.open.pop()[0] == tag:
-                return
-
     def handle_data(self, data):
         kinds = [name for _, name in self.open if name]
         if any(name.startswith(("chatlog__reply", "chatlog__embed", "chatlog__reactions")) for name in kinds):
             return
-        if any(name in self.PARTS[:2] for name in kinds):
+        if any(name in ("chatlog__author", "chatlog__author-name") for name in kinds):
             self.author += data
         elif self.messages and "chatlog__content" in kinds:
             self.messages[-1] |= {"name": self.author, "who": self.who, "date": self.date}
@@ -172,10 +160,7 @@ class _Chatlog(HTMLParser):
 
 
 def _of_discord(page: str) -> Iterator[Said]:
-    log = _Chatlog()
-    log.feed(page)
-    log.close()
-    for message in log.messages:
+    for message in _Chatlog(page).messages:
         name = " ".join(message.get("name", "").split())
         if message["system"]:
             yield Said("", "", "", dropped="service_dropped")

@@ -46,8 +46,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
     if not whole.strip():
         yield Bad("#1", "empty_text", text[:200])
         return
-    for number, record in enumerate(documents.records(whole)):
-        yield record._replace(repairs=(*repairs, *("mojibake",) * repaired)) if number == 0 else record
+    yield from documents.records(whole, (*repairs, *("mojibake",) * repaired))
 
 
 def _before_the_cut(text: str) -> tuple[dict, str]:

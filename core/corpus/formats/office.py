@@ -145,7 +145,7 @@ def read_odt(source: Source) -> Iterator[Record | Bad]:
     text = "\n\n".join(block for block in [*blocks, *notes] if block.strip())
     text = markup.marked(text.replace(f"{PRE}\n\n{PRE}", "\n"))
     text = re.sub(rf"{PRE}([^{PRE}]*){PRE}", lambda code: f"```\n{code[1]}\n```" if "\n" in code[1] else code[1], text)
-    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+    yield from documents.records(text)
 
 
 class _Styles:
@@ -260,7 +260,7 @@ def read_odp(source: Source) -> Iterator[Record | Bad]:
     styles = _Styles(content, _content(source, "styles.xml"))
     blocks = [block for page in content.iter() if name_of(page) == "page" for block in _of_slide(page, styles)]
     text = markup.marked("\n\n".join(block for block in blocks if block.strip()))
-    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+    yield from documents.records(text)
 
 
 def _of_slide(page: ElementTree.Element, styles: _Styles) -> Iterator[str]:

@@ -53,9 +53,8 @@ def read(source: Source) -> Iterator[Record | Bad]:
         ]
     signs = {f"{NOTES}{number}": of for number, of in enumerate(notes)}
     lines = [words for line in lines for words in signs.get(line, [line])]
-    for number, record in enumerate(documents.records("\n".join(lines))):
-        dropped = ("running_head_dropped",) * heads + ("contents_dropped",) * listed
-        yield record._replace(repairs=dropped) if number == 0 else record
+    dropped = ("running_head_dropped",) * heads + ("contents_dropped",) * listed
+    yield from documents.records("\n".join(lines), dropped)
 
 
 def _apart(pages: list[list[pdf_lines.Line]]) -> tuple[list[list[str]], list[list[str]]]:

@@ -1,4 +1,4 @@
-"""Notes at the foot of printed pages: told by their size and their marks, and placed where a paragraph is over."""
+"""Footnotes of printed pages: recognised by font size and marks, moved to the end of the paragraph."""
 
 import re
 from collections.abc import Iterator

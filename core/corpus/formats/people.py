@@ -1,4 +1,4 @@
-"""Chats between people: who of them the model learns to be, bursts of messages as turns, silences as ends."""
+"""Chats between people: which speaker the model learns, consecutive messages merged into turns, conversations split at long pauses."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

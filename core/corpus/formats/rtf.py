@@ -53,7 +53,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
         text = re.sub(f"^({markup.INDENT}*){mark}", rf"\1{plain}", text, flags=re.MULTILINE)
     text = re.sub(rf"^({LISTED}.*)\n\n(?={LISTED})", r"\1\n", text, flags=re.MULTILINE)
     text = markup.marked(text.replace(LINE, "\n")).strip()
-    yield from documents.records(text) if text else [Bad("#1", "empty_text")]
+    yield from documents.records(text)
 
 
 def _with_headings(raw: str) -> str:

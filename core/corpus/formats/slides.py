@@ -28,7 +28,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
                 words += _shapes(ElementTree.fromstring(office.part(archive, at)), {}, body_only=True)
             slides.append("\n\n".join(words))
     text = "\n\n".join(slide for slide in slides if slide.strip())
-    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+    yield from documents.records(text)
 
 
 def _marks(archive: zipfile.ZipFile, names: set[str], slide: str) -> dict[str, str]:

@@ -65,11 +65,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
     text = text.replace("\r\n", "\n")
     sung = len(SUNG.findall(text)) >= max(FEWEST_SUNG, text.strip().count("\n") / 2)
     words = SUNG.sub("", OF_SONG.sub("", text)).strip() if sung else _words(_as_srt(text))
-    if not words:
-        yield Bad("1", "empty_text")
-        return
-    for number, record in enumerate(documents.records(words)):
-        yield record._replace(repairs=("mojibake",) * repaired) if number == 0 else record
+    yield from documents.records(words, ("mojibake",) * repaired)
 
 
 def _as_srt(text: str) -> str:

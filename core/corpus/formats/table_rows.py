@@ -1,4 +1,4 @@
-"""Which cells of a table's row belong together: commas that nobody quoted split a text, and move what stands behind it."""
+"""Rejoin cells of a table's row that unquoted commas have split."""
 
 import re
 from typing import NamedTuple

@@ -44,7 +44,7 @@ def read(source: Source) -> Iterator[Record | Bad]:
     number = count(1)
     page = re.sub(r'<li id="(?:foot|end)note-[^"]*">\s*(?:<p>)?\s*', lambda _: f"<p>[{next(number)}] ", page)
     text, _ = markup.text_of(page)
-    yield from documents.records(text) if text.strip() else [Bad("#1", "empty_text")]
+    yield from documents.records(text)
 
 
 def _paragraphs(xml: str) -> str:
