@@ -1,7 +1,10 @@
 """The film of the README: its captions, its pictures, the two files, and the whole of it made anew."""
 
+import json
 import os
 import shutil
+import signal
+from contextlib import suppress
 
 import pytest
 from PIL import Image
@@ -75,6 +78,8 @@ def server(starter_home, tmp_path, monkeypatch):
     server.start()
     yield server
     server.kill()
+    with suppress(OSError, ValueError):
+        os.kill(json.loads((home / "chat.json").read_text())["pid"], signal.SIGKILL)
 
 
 @LETTERS
