@@ -91,6 +91,25 @@ def test_no_choice_is_dropped_while_the_one_before_it_is_answered(page_config):
     assert dropped == []
 
 
+def test_what_a_click_has_made_is_cleared_in_the_browser_alone(page_config):
+    """The answer to a choice may come after that to the click behind it, and take away what was asked for."""
+    parts = {part["id"]: (part["type"], part["props"].get("elem_id")) for part in page_config["en"]["components"]}
+    listeners = {one["id"]: one for one in page_config["en"]["dependencies"]}
+
+    def begins(one: dict) -> list:
+        return one["targets"] if one["trigger_after"] is None else begins(listeners[one["trigger_after"]])
+
+    made = {id for id, (kind, name) in parts.items() if kind == "file" or name == "verdict-en"}
+    late = [
+        (parts[source], parts[id])
+        for one in listeners.values()
+        for source, event in begins(one)
+        for id in made & set(one["outputs"])
+        if one["backend_fn"] and event == "change" and parts[source][0] == "dropdown"
+    ]
+    assert (len(made) > 1, late) == (True, [])
+
+
 def test_a_tab_shows_one_primary_button(page_config):
     primary = {
         tab: [

@@ -121,7 +121,7 @@ def test_a_failed_run_shows_its_cause_and_a_button_that_mends_it(config, no_work
 
 def test_nothing_is_shown_of_a_run_that_was_deleted():
     shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, "gone"), strict=True))
-    assert (shown["name"], shown["loss"], shown["box"].visible, shown["file"].visible) == ("", None, False, False)
+    assert (shown["name"], shown["loss"], shown["box"].visible) == ("", None, False)
 
 
 def test_a_failed_run_is_mended_from_the_table_too(config, no_worker):

@@ -31,10 +31,9 @@ SHOWN = (
     "take",
     "forgetting",
     "box",
-    "file",
-    "confirm",
 )
 LOCK = f"() => Array({len(TYPED) + 1}).fill({{__type__: 'update', interactive: false}})"
+HIDE = "() => Array(2).fill({__type__: 'update', visible: false})"
 
 
 def build(say: Say, run: gr.Dropdown) -> dict:
@@ -81,6 +80,8 @@ def build(say: Say, run: gr.Dropdown) -> dict:
     details["shown"] = [details[name] for name in SHOWN]
     # What is typed before another run is shown would be written over, or saved with the texts of the run before it.
     run.change(None, None, [details[name] for name in (*TYPED, "save")], js=LOCK)
+    # At once: a late answer would hide the file or the question that was asked for after the choice.
+    run.change(None, None, [details["file"], details["confirm"]], js=HIDE)
     details["changes"] = connect(say, details, run)
     return details
 
@@ -106,7 +107,7 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
 
 def on_open(say: Say, run_id: str | None) -> tuple:
     """The chosen run in full, in the order of SHOWN; nothing of one that is gone."""
-    shown = {"file": gr.File(visible=False), "confirm": gr.Group(visible=False)}
+    shown = {}
     if not run_id or run_id not in runs.listed():
         shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
         shown |= {name: gr.Button(visible=False) for name in (*BUTTONS, "go_on")}

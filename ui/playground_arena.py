@@ -22,6 +22,8 @@ KEYS = (paths.assets() / "arena.js").read_text(encoding="utf-8")
 RESUMABLE = ("stopped", "failed", "lost")  # states of a match
 BUNDLED = sorted(path.stem for path in (paths.assets() / "prompts").glob("*.json"))
 OWN = f"(set) => ({{__type__: 'update', interactive: !{json.dumps(BUNDLED)}.includes(set)}})"  # others can be deleted
+# Worked out in the browser, at once: a late answer would clear a verdict that was asked for, or show another match's.
+OF_MATCH = "(match, verdict) => verdict?.includes(` data-match=\"${match}\"`) ? verdict : ''"
 
 
 def build(say: Say, at_home: bool = False) -> dict:
@@ -63,12 +65,14 @@ def build(say: Say, at_home: bool = False) -> dict:
     drawn += [stop, go_on, timer]
     hidden, redraw = {"show_progress": "hidden"}, (partial(draw, say), match, drawn)
     start.click(partial(on_start, say), [a, b, chosen, longest], match, **hidden)
-    match.change(*redraw, **hidden).then(lambda: "", None, result, **hidden)
+    match.change(*redraw, **hidden)
     for button, name in zip(booth["buttons"], votes.VERDICTS, strict=True):
         button.click(partial(on_vote, say, name), [match, spot], drawn, concurrency_id="vote", **hidden)
     booth["undo"].click(partial(on_undo, say), match, drawn, concurrency_id="vote", **hidden)
     timer.tick(partial(on_tick, say), [match, spot, status], drawn, **hidden)
-    show.click(partial(on_show, say), match, result, **hidden)
+    judged = show.click(partial(on_show, say), match, result, **hidden)
+    for event in (match.change, judged.then):
+        event(None, [match, result], result, js=OF_MATCH, **hidden)
     for button, ask in ((stop, partial(jobs.ask, request="stop")), (go_on, _resume)):
         button.click(partial(on_ask, say, ask), match, None, **hidden).then(*redraw, **hidden)
     delete.click(partial(on_delete, say), match, match, **hidden)
@@ -280,6 +284,7 @@ def on_show(say: Say, match_id: str | None) -> str:
     return templates.render(
         say,
         "arena_verdict",
+        match=match_id,
         titles=request["titles"],
         verdicts={voter: verdict.of(votes.of_match(match_id, voter)) for voter in voters},
         numbers=numbers.of(directory, request),
