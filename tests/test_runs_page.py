@@ -119,6 +119,21 @@ def test_a_failed_run_shows_its_cause_and_a_button_that_mends_it(config, no_work
     assert "Снизьте learning_rate до 2e-05" in drawn(run_id, Say("ru"))["status"]
 
 
+@pytest.mark.parametrize(
+    ("ended", "resumes", "goes_on"),
+    [("finished", False, True), ("stopped", True, True), ("paused", True, False), ("failed", True, False)],
+)
+def test_a_run_is_resumed_or_a_new_one_continues_it(config, no_worker, ended, resumes, goes_on):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "started", resumed_from=None)
+    events.append(paths.run(run_id), ended, steps=3, max_steps=300, trouble="OutOfMemory", values={}, message="")
+    assert drawn(run_id)["go_on"].visible is False  # there are no weights
+    (paths.run(run_id) / "adapter").mkdir()
+    opened = dict(zip(history_details.SHOWN, history_details.on_open(SAY, run_id), strict=True))
+    for shown in (drawn(run_id), opened):
+        assert (shown["resume"].visible, shown["go_on"].visible) == (resumes, goes_on)
+
+
 def test_nothing_is_shown_of_a_run_that_was_deleted():
     shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, "gone"), strict=True))
     assert (shown["name"], shown["loss"], shown["box"].visible, shown["file"].visible) == ("", None, False, False)

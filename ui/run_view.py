@@ -68,7 +68,7 @@ def build(say: Say) -> dict:
     with gr.Row():
         for name in ("stop", "pause", "resume", "save_now", "sample_now"):
             live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, visible=False)
-    live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False, elem_classes="go-on-button")
+        live["go_on"] = gr.Button(say("training.go_on"), size="sm", min_width=190, visible=False)
     figures_part = build_figures(say, live)
     with live.pop("more_curves"), gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
@@ -226,7 +226,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         "sample_now": gr.Button(visible=trains),
         "treat": gr.Button(visible=bool(found and found["changes"])),
         "end": gr.Button(visible=any(name in HANGING for name, _ in warnings)),
-        "go_on": gr.Button(visible=starts.has_weights(run_id) and state not in runs.ACTIVE),
+        "go_on": gr.Button(visible=starts.can_go_on(run_id, state)),
         "remedy": gr.Markdown(remedy, visible=bool(remedy)),
         **figures(say, row, curves, scores, log=log, live=live),
         "log": log_tail(run_id),
