@@ -85,7 +85,7 @@ def build_question(say: Say) -> dict:
     with gr.Row():
         model = gr.Dropdown(models, value=DEFAULT_MODEL, **TYPED, **_words(say, "model"), **wide)
         card = gr.Dropdown(cards, value=cards[0][1], **TYPED, **_words(say, "card"), **wide)
-        memory = gr.Textbox(placeholder="12", **_words(say, "memory_gb"), scale=1, min_width=140)
+        memory = gr.Textbox(**_words(say, "memory_gb"), scale=1, min_width=140)
         method = gr.Dropdown(methods, value="qlora", **_words(say, "method"), **wide)
     with gr.Row():
         corpus = gr.Dropdown(corpus_choices(say), value="", **_words(say, "corpus"), **wide)
