@@ -60,6 +60,14 @@ def test_nothing_is_drawn_of_a_run_that_is_gone():
     assert drawn("nobody")["loss"] is None
 
 
+def test_where_there_is_no_run_no_table_and_no_plot_stands_empty(config, no_worker):
+    def empty(run_id: str | None) -> list[bool]:
+        return ["nothing-yet" in text for text in (history.on_load(SAY, None)[-1], drawn(run_id)["status"])]
+
+    assert empty(None) == [True, True]
+    assert empty(runs.create(config)) == [False, False]
+
+
 def test_a_tick_sees_to_it_that_the_queue_is_worked_off(config, monkeypatch):
     started = []
     monkeypatch.setattr(runs, "start_worker", lambda: started.append(1))
@@ -190,11 +198,23 @@ def test_what_a_model_or_a_person_wrote_is_no_markup(config, no_worker, monkeypa
 
 def test_the_queue_shows_who_waits_in_which_order(config, no_worker):
     one, two = (runs.start(TrainConfig(**{**vars(config), "seed": seed}), f"run <{seed}>") for seed in (1, 2))
-    box, listed, chosen, _ = run_queue.on_look(SAY, two)
+    box, listed, chosen, *_ = run_queue.on_look(SAY, two)
     assert (box.visible, chosen.value, [id for _, id in chosen.choices]) == (True, two, [one, two])
     assert "<li>run &lt;1&gt; <span>queued</span></li><li>run &lt;2&gt; <span>queued</span></li>" in listed
     run_queue.on_command(SAY, runs.stop, "cancel", one)
     assert [id for _, id in run_queue.on_look(SAY, None)[2].choices] == [two]
+
+
+def test_a_waiting_run_has_only_the_buttons_that_do_something(config, no_worker):
+    one, two = (runs.create(config, name) for name in ("one", "two"))
+    jobs.ask(paths.run(two), "hold")
+
+    def live(run_id):
+        up, down, hold, let_go = run_queue.on_look(SAY, run_id)[4:]
+        return up.interactive, down.interactive, hold.visible, let_go.visible
+
+    assert live(one) == (False, True, True, False)
+    assert live(two) == (True, False, False, True)
 
 
 def test_runs_are_found_by_words_and_tags(config, no_worker):
