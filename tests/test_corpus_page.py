@@ -56,6 +56,15 @@ def test_a_sample_is_taken_looked_through_and_deleted():
     assert "Корпусов пока нет" in corpora.on_choose(SAY, card["id"])[0]
 
 
+@pytest.mark.parametrize("length", [corpora.EXCERPT, corpora.EXCERPT + 1, 9999])
+def test_what_the_table_leaves_out_of_a_row_is_marked(tmp_path, length):
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"text": "ж" * length}) + "\n", encoding="utf-8")
+    ((_, _, characters, said),), _ = corpora.on_page(SAY, corpus.create([file], "a")["id"], 1, "")
+    whole = length == corpora.EXCERPT
+    assert (characters, said) == (SAY.number(length, 9), "ж" * (corpora.EXCERPT - (not whole)) + "…" * (not whole))
+
+
 def test_trouble_of_an_import_is_told_in_the_persons_language(tmp_path):
     empty = tmp_path / "пусто.txt"
     empty.write_bytes(b"")

@@ -211,7 +211,7 @@ def test_the_card_leads_to_what_can_be_done_with_the_weights(ended):
     assert "next-steps" not in run_learned.card(Say("en"), store.sync(run_id))
     (paths.run(run_id) / "adapter").mkdir()
     led = re.findall(r'href="#([^"]*)"', run_learned.card(Say("en"), store.sync(run_id)))
-    assert led == [f"playground/run:{run_id}", f"playground/arena:{run_id}", f"export/{run_id}", f"training/{run_id}"]
+    assert led == [f"playground/run:{run_id}", f"playground/arena:{run_id}", f"export/{run_id}"]
     assert f'href="#playground/run:{run_id}"' in opening_road.draw(Say("ru"))
     assert "next-steps" not in run_learned.card(Say("en"), store.sync(run_id), leads=False)  # they are below it there
     assert export.on_load(Say("en"), None, None, run_id)[0].value == run_id

@@ -176,6 +176,27 @@ def test_the_road_says_how_far_a_training_is(home, tiny_corpus, no_worker):
     assert "<b>one" not in road
 
 
+def test_the_road_shows_the_run_at_work_and_no_time_before_there_is_a_rate(home, tiny_corpus, no_worker):
+    first, second = (runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus), name) for name in ("a", "b"))
+    say, step = Say("en"), '<b><span aria-hidden="true">◐</span> Training</b>\n<small>{}</small>'
+    assert step.format(say("state.queued")) in opening_road.draw(say)
+    with jobs.lock(paths.run(first)):
+        events.append(paths.run(first), "started")
+        road = opening_road.draw(say)
+    assert step.format(say("state.running")) in road
+    assert f'class="button primary" href="#training/{first}"' in road
+    assert second in road  # among the latest
+
+
+def test_there_is_nobody_to_talk_to_where_a_run_left_no_weights(home, tiny_corpus, no_worker):
+    run_id = runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus))
+    events.append(paths.run(run_id), "started")
+    events.append(paths.run(run_id), "finished", steps=3, max_steps=3)
+    assert 'class="step later" href="#playground"' in opening_road.draw(Say("en"))
+    (paths.run(run_id) / "adapter").mkdir()
+    assert 'class="step done" href="#playground"' in opening_road.draw(Say("en"))
+
+
 def test_the_road_names_the_remedy_of_a_run_that_failed(home, tiny_corpus, no_worker):
     run_id = runs.create(TrainConfig(base_model="starter", corpus=tiny_corpus))
     events.append(paths.run(run_id), "started")

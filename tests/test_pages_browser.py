@@ -156,6 +156,27 @@ def test_no_sentence_of_the_other_language_is_on_the_page(browser, server, lang)
     assert [file for file in server.home.rglob("*") if file.is_file() and PLANTED.encode() in file.read_bytes()] == []
 
 
+def test_an_empty_page_on_a_phone_says_what_to_do_and_shows_nothing_empty(browser, server):
+    from playwright.sync_api import expect
+
+    say, page = Say("ru"), browser.new_context(locale="ru-RU", viewport=PHONE).new_page()
+    page.set_default_timeout(60_000)
+    page.goto(server.address)
+    for tab in ("runs", "training"):
+        to_tab(page, say, tab)
+        page.locator(".nothing-yet").filter(visible=True).wait_for()
+        assert page.locator(".filled").filter(visible=True).count() == 0
+    act = page.locator("#training-act .row button").filter(visible=True)
+    assert len({round(button.bounding_box()["height"]) for button in act.all()}) == 1
+    to_tab(page, say, "playground")
+    nobody = page.get_by_text(say("playground.empty"))
+    expect(nobody).to_be_in_viewport(ratio=1)
+    composer = page.get_by_placeholder(say("playground.prompt.placeholder")).bounding_box()
+    place = nobody.bounding_box()
+    assert place["y"] + place["height"] <= composer["y"]
+    page.context.close()
+
+
 def test_every_cyrillic_letter_is_of_the_theme_s_own_font(browser, server):
     page = window(browser, server.address, "ru")
     used = set()

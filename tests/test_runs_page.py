@@ -60,6 +60,14 @@ def test_nothing_is_drawn_of_a_run_that_is_gone():
     assert drawn("nobody")["loss"] is None
 
 
+def test_where_there_is_no_run_no_table_and_no_plot_stands_empty(config, no_worker):
+    def empty(run_id: str | None) -> list[bool]:
+        return ["nothing-yet" in text for text in (history.on_load(SAY, None)[-1], drawn(run_id)["status"])]
+
+    assert empty(None) == [True, True]
+    assert empty(runs.create(config)) == [False, False]
+
+
 def test_a_tick_sees_to_it_that_the_queue_is_worked_off(config, monkeypatch):
     started = []
     monkeypatch.setattr(runs, "start_worker", lambda: started.append(1))
@@ -119,6 +127,21 @@ def test_a_failed_run_shows_its_cause_and_a_button_that_mends_it(config, no_work
     assert "Снизьте learning_rate до 2e-05" in drawn(run_id, Say("ru"))["status"]
 
 
+@pytest.mark.parametrize(
+    ("ended", "resumes", "goes_on"),
+    [("finished", False, True), ("stopped", True, True), ("paused", True, False), ("failed", True, False)],
+)
+def test_a_run_is_resumed_or_a_new_one_continues_it(config, no_worker, ended, resumes, goes_on):
+    run_id = runs.create(config)
+    events.append(paths.run(run_id), "started", resumed_from=None)
+    events.append(paths.run(run_id), ended, steps=3, max_steps=300, trouble="OutOfMemory", values={}, message="")
+    assert drawn(run_id)["go_on"].visible is False  # there are no weights
+    (paths.run(run_id) / "adapter").mkdir()
+    opened = dict(zip(history_details.SHOWN, history_details.on_open(SAY, run_id), strict=True))
+    for shown in (drawn(run_id), opened):
+        assert (shown["resume"].visible, shown["go_on"].visible) == (resumes, goes_on)
+
+
 def test_nothing_is_shown_of_a_run_that_was_deleted():
     shown = dict(zip(history_details.SHOWN, history_details.on_open(SAY, "gone"), strict=True))
     assert (shown["name"], shown["loss"], shown["box"].visible) == ("", None, False)
@@ -175,11 +198,23 @@ def test_what_a_model_or_a_person_wrote_is_no_markup(config, no_worker, monkeypa
 
 def test_the_queue_shows_who_waits_in_which_order(config, no_worker):
     one, two = (runs.start(TrainConfig(**{**vars(config), "seed": seed}), f"run <{seed}>") for seed in (1, 2))
-    box, listed, chosen, _ = run_queue.on_look(SAY, two)
+    box, listed, chosen, *_ = run_queue.on_look(SAY, two)
     assert (box.visible, chosen.value, [id for _, id in chosen.choices]) == (True, two, [one, two])
     assert "<li>run &lt;1&gt; <span>queued</span></li><li>run &lt;2&gt; <span>queued</span></li>" in listed
     run_queue.on_command(SAY, runs.stop, "cancel", one)
     assert [id for _, id in run_queue.on_look(SAY, None)[2].choices] == [two]
+
+
+def test_a_waiting_run_has_only_the_buttons_that_do_something(config, no_worker):
+    one, two = (runs.create(config, name) for name in ("one", "two"))
+    jobs.ask(paths.run(two), "hold")
+
+    def live(run_id):
+        up, down, hold, let_go = run_queue.on_look(SAY, run_id)[4:]
+        return up.interactive, down.interactive, hold.visible, let_go.visible
+
+    assert live(one) == (False, True, True, False)
+    assert live(two) == (True, False, False, True)
 
 
 def test_runs_are_found_by_words_and_tags(config, no_worker):

@@ -39,10 +39,12 @@ def test_a_number_has_at_most_three_digits(value, english, russian):
         (0, "0\u00a0s", "0\u00a0с"),
         (59, "59\u00a0s", "59\u00a0с"),
         (3725, "1\u00a0h 2\u00a0min", "1\u00a0ч 2\u00a0мин"),
-        (90_000, "1\u00a0d 1\u00a0h", "1\u00a0д 1\u00a0ч"),
+        (90_000, "1\u00a0d 1\u00a0h", "1\u00a0дн. 1\u00a0ч"),
+        (86_400 + 120, "1\u00a0d", "1\u00a0дн."),
+        (3605, "1\u00a0h", "1\u00a0ч"),
     ],
 )
-def test_a_length_of_time_has_two_units(seconds, english, russian):
+def test_a_length_of_time_has_its_largest_unit_and_the_next(seconds, english, russian):
     assert Say("en").duration(seconds) == english
     assert Say("ru").duration(seconds) == russian
 

@@ -85,7 +85,7 @@ def build_question(say: Say) -> dict:
     with gr.Row():
         model = gr.Dropdown(models, value=DEFAULT_MODEL, **TYPED, **say.field("calculator.model"), **wide)
         card = gr.Dropdown(cards, value=cards[0][1], **TYPED, **say.field("calculator.card"), **wide)
-        memory = gr.Textbox(placeholder="12", **say.field("calculator.memory_gb"), scale=1, min_width=140)
+        memory = gr.Textbox(**say.field("calculator.memory_gb"), scale=1, min_width=140)
         method = gr.Dropdown(methods, value="qlora", **say.field("calculator.method"), **wide)
     with gr.Row():
         corpus = gr.Dropdown(corpus_choices(say), value="", **say.field("calculator.corpus"), **wide)

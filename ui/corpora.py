@@ -112,14 +112,14 @@ def build_rows(say: Say, listing) -> dict:
     """The paged table, one row in full, and the same row as tokens."""
     with gr.Row():
         with gr.Column(scale=3, min_width=420):
-            with gr.Row():
+            with gr.Row(elem_classes=["actions"]):
                 search = gr.Textbox(placeholder=say("corpora.search"), show_label=False, scale=3, min_width=160)
                 page = gr.Number(1, label=say("corpora.page"), minimum=1, precision=0, scale=1, min_width=90)
                 pages = gr.Markdown()
             headers = [say(f"corpora.column.{name}") for name in ("number", "kind", "length", "said")]
             table = gr.Dataframe(
                 headers=headers, datatype="str", interactive=False, show_label=False, max_chars=EXCERPT, max_height=520, wrap=True,
-                column_widths=["8%", "25%", "19%", "48%"], elem_id=f"corpus-rows-{say.lang}",
+                column_widths=["11%", "25%", "19%", "45%"], elem_id=f"corpus-rows-{say.lang}",
             )  # fmt: skip
         with gr.Column(scale=3, min_width=420):
             with gr.Row():
@@ -302,8 +302,9 @@ def _cells(say: Say, number: int, row: dict) -> list[str]:
     if "label" in row:
         kind = "liked" if row["label"] else "disliked"
     kind = say(f"corpora.cell.{kind}", turns=len(contents))
-    excerpt = " → ".join(text[: 2 * EXCERPT] for text in contents[:3])[: 2 * EXCERPT]
-    return [str(number + 1), kind, say.number(sum(map(len, contents)), 9), " ".join(excerpt.split())[:EXCERPT]]
+    excerpt = " ".join(" → ".join(text[: 2 * EXCERPT] for text in contents[:3])[: 2 * EXCERPT].split())
+    excerpt = excerpt if len(excerpt) <= EXCERPT else excerpt[: EXCERPT - 1] + "…"
+    return [str(number + 1), kind, say.number(sum(map(len, contents)), 9), excerpt]
 
 
 def on_select(corpus_id: str | None, event: gr.SelectData) -> tuple[str, int] | None:

@@ -32,7 +32,9 @@ def build_take(say: Say) -> dict:
             with gr.Row(elem_classes=["actions"]):
                 most = say.number(corpus.Options().most_rows, 9)
                 about = say("corpora.hub.info", rows=most)
-                hub = gr.Textbox(label=say("corpora.hub"), info=about, placeholder="owner/name", scale=3, min_width=240)
+                hub = gr.Textbox(
+                    label=say("corpora.hub"), info=about, placeholder=say("hub.owner_name"), scale=3, min_width=240
+                )
                 fetch = gr.Button(say("corpora.hub.fetch"), min_width=150)
     buttons.needs_one(read, files, folder)
     buttons.needs(fetch, hub)

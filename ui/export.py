@@ -28,9 +28,9 @@ def build(say: Say) -> dict:
     """The part; returns its load handler, inputs and outputs."""
     gr.Markdown(say("export.intro"))
     with gr.Row():
-        run = gr.Dropdown([], label=say("export.run"), interactive=True, scale=2)
+        run = gr.Dropdown([], label=say("export.run"), interactive=True, scale=2, min_width=260)
         choices = [(say(f"export.{kind}"), kind) for kind in export.KINDS]
-        kind = gr.Radio(choices, value="capsule", label=say("export.kind"), scale=3)
+        kind = gr.Radio(choices, value="capsule", label=say("export.kind"), scale=3, min_width=260)
         start = gr.Button(say("export.start"), variant="primary", min_width=120)
         buttons.needs(start, run)
     about = gr.Markdown(say("export.capsule.about"), elem_classes="subdued")

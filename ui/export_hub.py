@@ -20,7 +20,9 @@ def build(say: Say, chosen: gr.Dropdown, timer: gr.Timer) -> list:
     with gr.Accordion(say("hub.title"), open=False):
         gr.Markdown(say("hub.intro"), elem_classes="subdued")
         with gr.Row():
-            repo = gr.Textbox(label=say("hub.repo"), info=say("hub.repo.info"), placeholder="owner/name", max_lines=1)
+            repo = gr.Textbox(
+                label=say("hub.repo"), info=say("hub.repo.info"), placeholder=say("hub.owner_name"), max_lines=1
+            )
             token = gr.Textbox(label=say("hub.token"), info=say("hub.token.info"), type="password", max_lines=1)
         with gr.Row():
             private = gr.Checkbox(True, label=say("hub.private"), info=say("hub.private.info"))

@@ -16,10 +16,10 @@ from ui.text import Say
 # Of the table in their order, each with its width; those down to the id until a person chooses others.
 COLUMNS = {
     "name": 220,
-    "state": 110,
+    "state": 140,
     "curve": 140,
-    "base_loss": 180,
-    "loss": 80,
+    "base_loss": 140,
+    "loss": 165,
     "steps": 100,
     "time": 110,
     "model": 180,
@@ -38,24 +38,19 @@ ALWAYS = ("name", "id")  # who it is, and by what a row that is clicked is known
 
 def build(say: Say) -> dict:
     """The tab; returns its load handler, its outputs, and a State that changes when a run was renamed or deleted."""
-    gr.Markdown(say("runs.intro"))
-    with gr.Row():
-        search = gr.Textbox(label=say("runs.search"), info=say("runs.search.info"), scale=4)
-        refresh = gr.Button(say("runs.refresh"), scale=1)
-    table = gr.Dataframe(interactive=False, max_height=360, show_label=False, wrap=False, **head(say, USUAL))
-    with gr.Accordion(say("runs.columns"), open=False):
-        choices = [(say(f"runs.{name}"), name) for name in COLUMNS if name not in ALWAYS]
-        columns = gr.CheckboxGroup(
-            choices,
-            value=[name for name in USUAL if name not in ALWAYS],
-            label=say("runs.columns"),
-            info=say("runs.columns.info"),
-        )
-    run = gr.Dropdown(label=say("runs.pick"), interactive=True)
-    details = history_details.build(say, run)
-    compared = build_comparison(say)
+    empty = gr.HTML()
+    with gr.Column(elem_classes="filled"):  # hidden by assets/style.css while the line above says that there is no run
+        gr.Markdown(say("runs.intro"))
+        with gr.Row(elem_classes="actions"):
+            search = gr.Textbox(label=say("runs.search"), info=say("runs.search.info"), scale=4)
+            refresh = gr.Button(say("runs.refresh"), scale=1)
+        table = gr.Dataframe(interactive=False, max_height=360, show_label=False, wrap=False, **head(say, USUAL))
+        columns = build_columns(say)
+        run = gr.Dropdown(label=say("runs.pick"), interactive=True)
+        details = history_details.build(say, run)
+        compared = build_comparison(say)
     changed = gr.State(0)
-    inputs, listing = [run, search, columns], [table, run, compared]
+    inputs, listing = [run, search, columns], [table, run, compared, empty]
     load = partial(on_load, say)
     show = {"fn": partial(history_details.on_open, say), "inputs": run, "outputs": details["shown"]}
     show["show_progress_on"] = [details[name] for name in ("name", "learned", "loss")]
@@ -77,6 +72,17 @@ def build(say: Say) -> dict:
         "pick": run,
         "go_on": details["go_on"],
     }
+
+
+def build_columns(say: Say) -> gr.CheckboxGroup:
+    """The choice of the table's columns, folded."""
+    with gr.Accordion(say("runs.columns"), open=False):
+        return gr.CheckboxGroup(
+            [(say(f"runs.{name}"), name) for name in COLUMNS if name not in ALWAYS],
+            value=[name for name in USUAL if name not in ALWAYS],
+            label=say("runs.columns"),
+            info=say("runs.columns.info"),
+        )
 
 
 def build_comparison(say: Say) -> gr.Dropdown:
@@ -105,7 +111,7 @@ def head(say: Say, columns: tuple[str, ...]) -> dict:
 def on_load(
     say: Say, chosen: str | None, search: str = "", columns: list[str] | tuple = USUAL, asked: str = ""
 ) -> tuple:
-    """The table of the runs that match the search, newest first, and the lists to choose from.
+    """The table of the runs that match the search, newest first, the lists to choose from, and whether there are any.
 
     `asked`: the run that the address names; it is shown. Where nothing was chosen, nothing is sent: it may be by now.
     """
@@ -113,9 +119,9 @@ def on_load(
     asked = run_view.known(say, rows, asked)
     choices = store.choices(rows)
     new = {"value": asked} if asked or (chosen and chosen not in [row["id"] for row in rows]) else {}
-    info = "" if rows else say("runs.empty")
-    found = on_search(say, search, columns, rows)
-    return found, gr.Dropdown(choices=choices, info=info, **new), gr.Dropdown(choices=choices)
+    empty = "" if rows else templates.macro("empty", say("runs.empty"), "training", say("runs.begin"))
+    lists = gr.Dropdown(choices=choices, **new), gr.Dropdown(choices=choices)
+    return on_search(say, search, columns, rows), *lists, empty
 
 
 def on_search(

@@ -66,7 +66,7 @@ def build(say: Say, run: gr.Dropdown) -> dict:
             details["value"] = gr.Textbox(label=say("runs.new_value"))
             details["vary"] = gr.Button(say("runs.vary"))
             details["again"] = gr.Button(say("runs.again"))
-            details["go_on"] = gr.Button(say("training.go_on"), elem_classes="go-on-button")
+            details["go_on"] = gr.Button(say("training.go_on"))
         with gr.Row():
             details["pack"] = gr.Button(say("runs.capsule"))
             details["csv"] = gr.Button(say("runs.csv"))
@@ -129,7 +129,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         "checkpoint": checkpoints(say, run_id, curves["evals"]),
         "take": gr.Button(interactive=bool(promote_checkpoint.kept(run_id))),
         "value": on_field(run_id, "learning_rate"),
-        "go_on": gr.Button(visible=starts.has_weights(run_id)),
+        "go_on": gr.Button(visible=starts.can_go_on(run_id, row["state"])),
         "box": gr.Column(visible=True),
     }
     return tuple(shown[name] for name in SHOWN)

@@ -6,7 +6,7 @@ from core import jobs, paths
 from core.corpus import corpus
 from core.hardware import hardware
 from core.models import models
-from core.runs import diagnosis, runs, store
+from core.runs import diagnosis, runs, starts, store
 from ui import run_html, run_learned
 from ui.templates import render
 from ui.text import Say
@@ -28,7 +28,7 @@ def draw(say: Say) -> str:
     """The road as it is now, in HTML: every link is an address of this page (#training/RUN)."""
     rows, corpora = store.sync_all(), corpus.listed()
     sparks = store.sparks()
-    shown = next((row for row in rows if row["state"] in runs.ACTIVE), rows[0] if rows else None)
+    shown = _active(rows) or (rows[0] if rows else None)
     gpu = hardware.card()
     return render(
         say,
@@ -46,26 +46,34 @@ def draw(say: Say) -> str:
 
 def steps(say: Say, rows: list[dict], corpora: list[dict]) -> list[Step]:
     """The four steps; while nothing goes on, the first that is not done is the next one."""
-    active = next((row for row in rows if row["state"] in runs.ACTIVE), None)
-    trained = [row for row in rows if is_trained(row)]
+    active, trained = _active(rows), [row for row in rows if is_trained(row)]
+    talks = [row for row in trained if starts.has_weights(row["id"])]
     taken = [path for path in jobs.listed(paths.exports()) if jobs.state(path) == "finished"]
     there = say("opening.step.none")
     if corpora:
         rows_there = say("opening.step.corpus", name=corpora[0]["name"], rows=say.number(corpora[0]["rows"], 9))
     training = say("opening.step.trained", count=len(trained)) if trained else there
-    if active:
+    if active and active["seconds_left"]:
         share = round(100 * (active["step"] or 0) / (active["max_steps"] or 1))
-        training = say("opening.step.training", percent=share, left=say.duration(active["seconds_left"] or 0))
+        training = say("opening.step.training", percent=share, left=say.duration(active["seconds_left"]))
+    elif active:  # before its second step there is no rate to tell the time by
+        training = say(f"state.{active['state']}")
     road = [
         Step("corpus", "done" if corpora else "later", rows_there if corpora else there),
         Step("training", "now" if active else "done" if trained else "later", training, active["id"] if active else ""),
-        Step("playground", "done" if trained else "later", trained[0]["name"] if trained else there),
+        Step("playground", "done" if talks else "later", talks[0]["name"] if talks else there),
         Step("export", "done" if taken else "later", say("opening.step.taken", count=len(taken)) if taken else there),
     ]
     following = next((step for step in road if step.state == "later"), None)
     if following and not active:
         following.state = "next"
     return road
+
+
+def _active(rows: list[dict]) -> dict | None:
+    """The run that goes on: one at work, else the first that waits."""
+    active = [row for row in rows if row["state"] in runs.ACTIVE]
+    return next((row for row in active if row["state"] in runs.AT_WORK), active[-1] if active else None)
 
 
 def is_trained(row: dict) -> bool:

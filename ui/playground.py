@@ -86,7 +86,6 @@ def build_chat(say: Say) -> dict:
                 for column in COLUMNS:
                     names = (f"{name}_{column}" for name in ("frame", "who", "box", "line"))
                     parts |= zip(names, build_column(say, int(column)), strict=True)
-            parts["notice"] = gr.Markdown(elem_id=f"notice-{say.lang}", elem_classes="chat-notice")
             chips = gr.HTML(js_on_load=SCRIPT, elem_classes="chat-chips", apply_default_css=False)
             parts |= build_composer(say)
             parts |= build_settings(say)
@@ -178,8 +177,9 @@ def build_column(say: Say, index: int) -> tuple:
 
 
 def build_composer(say: Say) -> dict:
-    """The message, Send, and Stop in its place while a reply is being written; it stays in sight."""
+    """A notice, the message, Send, and Stop in its place while a reply is being written; all of it stays in sight."""
     with gr.Column(elem_classes="composer"):
+        notice = gr.Markdown(elem_id=f"notice-{say.lang}", elem_classes="chat-notice")
         with gr.Row(elem_classes="actions"):
             prompt = gr.Textbox(
                 label=say("playground.prompt"),
@@ -193,7 +193,7 @@ def build_composer(say: Say) -> dict:
             send = gr.Button(say("playground.send"), variant="primary", elem_classes="chat-send", scale=0)
             stop = gr.Button(say("playground.stop"), elem_classes="chat-stop", scale=0)
         gr.Markdown(say("playground.keys"), elem_classes=["subdued", "chat-keys"])
-    return {"prompt": prompt, "send": send, "stop": stop}
+    return {"notice": notice, "prompt": prompt, "send": send, "stop": stop}
 
 
 def build_settings(say: Say) -> dict:

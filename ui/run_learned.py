@@ -13,11 +13,8 @@ LINE, LINES = 46, 5
 SENTENCE = {"width": 92, "max_lines": 4, "placeholder": "…"}
 LABEL = {"width": 29, "max_lines": 2, "placeholder": "…"}
 MOST_FIGURES = 8  # two rows of four
-# Saves the picture; and where a button of the same tab fills the form to go on from the run, the link presses it.
 SAVE = """() => element.addEventListener('click', event => {
   if (event.target.closest('.save-picture')) savePicture(element.querySelector('svg.learned'));
-  const button = [...document.querySelectorAll('.go-on-button')].find(one => one.offsetParent);
-  if (button && event.target.closest('.go-on')) { event.preventDefault(); button.click(); }
 })"""
 
 
@@ -62,7 +59,6 @@ def next_steps(row: dict) -> list[tuple[str, str]]:
         ("opening.talk", f"playground/run:{row['id']}"),
         ("opening.compare", f"playground/arena:{row['id']}"),
         ("opening.take", f"export/{row['id']}"),
-        ("opening.go_on", f"training/{row['id']}"),
     ]
 
 

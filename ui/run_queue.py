@@ -20,6 +20,7 @@ COMMANDS = {
     "let_go": runs_queue.let_go,
     "cancel": runs.stop,
 }
+USEFUL = ("up", "down", "hold", "let_go")  # not for every run that waits: see useful()
 
 
 def build(say: Say) -> dict:
@@ -32,7 +33,7 @@ def build(say: Say) -> dict:
         with gr.Row():
             for name in COMMANDS:
                 queue[name] = gr.Button(say(f"queue.{name}"), size="sm", min_width=60)
-    queue["shown"] = [queue["box"], queue["list"], queue["run"], queue["card"]]
+    queue["shown"] = [queue[name] for name in ("box", "list", "run", "card", *USEFUL)]
     return queue
 
 
@@ -75,7 +76,15 @@ def on_look(say: Say, run_id: str | None) -> tuple:
     choices = [(f"{number}. {title}", id) for number, (title, id) in enumerate(titles, 1)]
     chosen = run_id if run_id in waiting else waiting[0] if waiting else None
     card = cards.choice(assigned_gpu.read(paths.run(chosen)).get("uuid") if chosen else None)
-    return gr.Column(visible=bool(waiting)), listed(say, waiting), gr.Dropdown(choices=choices, value=chosen), card
+    run, buttons = gr.Dropdown(choices=choices, value=chosen), useful(waiting, chosen)
+    return gr.Column(visible=bool(waiting)), listed(say, waiting), run, card, *buttons
+
+
+def useful(waiting: list[str], chosen: str | None) -> tuple:
+    """The buttons of USEFUL: off at the ends of the queue, and only one of hold and let go."""
+    held, ends = chosen and runs.state(chosen) == "held", (waiting[:1], waiting[-1:])
+    up, down = (gr.Button(interactive=[chosen] != end) for end in ends)
+    return up, down, gr.Button(visible=not held), gr.Button(visible=bool(held))
 
 
 def listed(say: Say, waiting: list[str]) -> str:

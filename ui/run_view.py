@@ -60,7 +60,7 @@ PROBED += ("request_seen_at", "disk_shortage", "events_offset")
 def build(say: Say) -> dict:
     """The right-hand side: which run is shown, how it is, its buttons, its plots, and the queue."""
     live = {"run": gr.Dropdown(label=say("training.shown"), interactive=True, visible="hidden")}  # until there is one
-    live["status"] = gr.HTML(templates.macro("paragraph", say("training.no_runs")), js_on_load=run_plots.keeper())
+    live["status"] = gr.HTML(nothing(say), js_on_load=run_plots.keeper())
     live["learned"] = gr.HTML(js_on_load=f"({run_learned.SAVE})()")
     live["remedy"] = gr.Markdown(visible=False)
     for name, variant in (("treat", "primary"), ("end", "stop")):
@@ -68,7 +68,7 @@ def build(say: Say) -> dict:
     with gr.Row():
         for name in ("stop", "pause", "resume", "save_now", "sample_now"):
             live[name] = gr.Button(say(COMMANDS[name][0]), size="sm", min_width=80, visible=False)
-    live["go_on"] = gr.Button(say("training.go_on"), size="sm", visible=False, elem_classes="go-on-button")
+        live["go_on"] = gr.Button(say("training.go_on"), size="sm", min_width=190, visible=False)
     figures_part = build_figures(say, live)
     with live.pop("more_curves"), gr.Row():
         live["live"] = gr.Checkbox(True, label=say("training.live"), info=say("training.live.info"))
@@ -77,7 +77,7 @@ def build(say: Say) -> dict:
         words = {"label": say("eval_samples.prompts"), "info": say("eval_samples.prompts.info")}
         live["prompts"] = gr.Textbox(kept_prompts(), lines=3, **words)
         live["keep_prompts"] = gr.Button(say("eval_samples.keep"), size="sm")
-    with gr.Accordion(say("training.log"), open=False):
+    with gr.Accordion(say("training.log"), open=False, elem_classes="filled"):
         live["log"] = gr.Code(language=None, show_label=False, interactive=False, max_lines=20)
     live["queue"] = run_queue.build(say)
     live["probe"] = gr.State()  # what is cheap to ask; the plots are drawn anew only when it changes
@@ -88,10 +88,10 @@ def build(say: Say) -> dict:
 
 def build_figures(say: Say, parts: dict) -> gr.Accordion:
     """Add the curves and the replies over the steps to `parts`; the accordion of the replies, for more."""
-    parts["loss"] = gr.Plot(show_label=False)
+    parts["loss"] = gr.Plot(show_label=False, elem_classes="filled")
     parts["preferences"] = gr.Plot(show_label=False, visible=False)
     parts["latest"] = gr.HTML()
-    with gr.Accordion(say("runs.more_curves"), open=False) as parts["more_curves"]:
+    with gr.Accordion(say("runs.more_curves"), open=False, elem_classes="filled") as parts["more_curves"]:
         parts["small"] = gr.Plot(show_label=False)
     with gr.Accordion(say("eval_samples.title"), open=False) as replies:
         parts["samples"] = gr.HTML(js_on_load=run_plots.keeper())
@@ -201,7 +201,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
     """Everything that is shown of a run, in the order of DRAWN; the plots stay as they are where they are paused."""
     if not run_id or run_id not in runs.listed():
         shown = {
-            "status": templates.macro("paragraph", say("training.no_runs")),
+            "status": nothing(say),
             "learned": "",
             "latest": "",
             "samples": "",
@@ -226,7 +226,7 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
         "sample_now": gr.Button(visible=trains),
         "treat": gr.Button(visible=bool(found and found["changes"])),
         "end": gr.Button(visible=any(name in HANGING for name, _ in warnings)),
-        "go_on": gr.Button(visible=starts.has_weights(run_id) and state not in runs.ACTIVE),
+        "go_on": gr.Button(visible=starts.can_go_on(run_id, state)),
         "remedy": gr.Markdown(remedy, visible=bool(remedy)),
         **figures(say, row, curves, scores, log=log, live=live),
         "log": log_tail(run_id),
@@ -236,6 +236,11 @@ def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What the handlers are made of
+
+
+def nothing(say: Say) -> str:
+    """What stands in the place of a run while there is none; assets/style.css hides the empty plots below it."""
+    return templates.macro("paragraph", say("training.no_runs"), "nothing-yet")
 
 
 def probe(row: dict | None) -> list | None:

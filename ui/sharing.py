@@ -42,16 +42,19 @@ def build_form(say: Say) -> dict:
     """What is shared, how it is reached, how long and how much."""
     default = Limits()
     with gr.Row():
-        run = gr.Dropdown(label=say("sharing.run"), info=say("sharing.run.info"), interactive=True, scale=2)
+        run = gr.Dropdown(
+            label=say("sharing.run"), info=say("sharing.run.info"), interactive=True, scale=2, min_width=260
+        )
         reach = gr.Radio(
             [(say(f"sharing.reach.{name}"), name) for name in server.REACHES],
             value="link",
             label=say("sharing.reach"),
             info=say("sharing.reach.info"),
             scale=2,
+            min_width=260,
         )
         hours = gr.Slider(
-            0.5, 24, default.hours, step=0.5, label=say("sharing.hours"), info=say("sharing.hours.info"), scale=1
+            1, 24, default.hours, step=1, label=say("sharing.hours"), info=say("sharing.hours.info"), scale=1
         )
     with gr.Accordion(say("sharing.limits"), open=False), gr.Row():
         limits = {

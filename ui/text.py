@@ -100,13 +100,15 @@ class Say:
         return re.sub(r"(?<=\d)(?:,(?=\d{3})|\.(?=\d))", lambda mark: marks[mark[0]], formula)
 
     def duration(self, seconds: float) -> str:
-        """A length of time in its two largest units: 2 h 5 min."""
+        """A length of time in its largest unit and the next one: 2 h 5 min; 31 days and 39 minutes are 31 d."""
         minutes, rest = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         days, hours = divmod(hours, 24)
         units = self("duration.units").split()
-        parts = [f"{n}\u00a0{unit}" for n, unit in zip((days, hours, minutes, rest), units, strict=True) if n]
-        return " ".join(parts[:2]) or f"0\u00a0{units[-1]}"
+        amounts = [days, hours, minutes, rest]
+        first = next((at for at, amount in enumerate(amounts) if amount), len(amounts) - 1)
+        shown = [f"{n}\u00a0{unit}" for n, unit in zip(amounts, units, strict=True)][first : first + 2]
+        return " ".join(shown[:1] + [part for part in shown[1:] if not part.startswith("0")])
 
 
 def glossary(lang: str) -> dict[str, list[str]]:

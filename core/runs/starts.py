@@ -69,6 +69,11 @@ def has_weights(run_id: str) -> bool:
     return any((paths.run(run_id) / name).is_dir() for name in ("adapter", "model"))
 
 
+def can_go_on(run_id: str, state: str) -> bool:
+    """Whether a new run is what continues this one: one that is paused, or has failed, is resumed instead."""
+    return state in ("finished", "stopped") and has_weights(run_id)
+
+
 def fields(start: str) -> dict:
     """The fields of TrainConfig that go with a start: all settings of a run, of an adapter those that it was begun with.
 
