@@ -25,6 +25,8 @@ OWN_HEADERS = HEADERS | {"cache-control": "no-store"}
 GO_ON = (
     '<!doctype html><meta charset="utf-8"><title>Soulsmith</title><meta http-equiv="refresh" content="0;url={address}">'
 )
+# A bookmark names a tab and a run behind the #, which no server sees and a refresh would drop.
+LET_IN = GO_ON.format(address="/") + '<script>location.replace("/" + location.hash)</script>'
 
 Page = Callable[[], str]  # -> the page that asks for the token
 
@@ -76,7 +78,7 @@ class OwnPage:
         return None
 
     def _let_in(self, request: Request) -> Response:
-        answer = HTMLResponse(GO_ON.format(address="/"), headers=OWN_HEADERS)
+        answer = HTMLResponse(LET_IN, headers=OWN_HEADERS)
         answer.set_cookie(cookie(request), self.token, httponly=True, samesite="strict")
         return answer
 
