@@ -48,8 +48,8 @@ def test_a_sample_is_taken_looked_through_and_deleted():
     assert ([cells[0] for cells in table], pages) == ([str(at) for at in range(1, 51)], "из 4")
     table, _ = corpora.on_page(SAY, card["id"], 4, "")
     assert len(table) == card["rows"] - 150
-    asking, question = corpora.on_delete(SAY, card["id"])
-    assert (asking["visible"], "Удалить «Кузнец" in question) == (True, True)
+    asking, question, asked = corpora.on_delete(SAY, card["id"])
+    assert (asking["visible"], "Удалить «Кузнец" in question, asked) == (True, True, card["id"])
     assert corpus.listed() != []
     listing, _, _ = corpora.on_delete_yes(SAY, card["id"])
     assert (corpus.listed(), listing["value"]) == ([], None)

@@ -196,6 +196,23 @@ def test_what_a_model_or_a_person_wrote_is_no_markup(config, no_worker, monkeypa
         history_details.on_again(SAY, other, "packing", "<b>")
 
 
+@pytest.mark.parametrize("words", ["runs.delete.yes", "corpora.delete.yes"])
+def test_yes_deletes_what_was_asked_about(english_page, words):
+    """Whatever is chosen by then: the question's own entry goes to the handler, not the list's."""
+    buttons = [one._id for one in english_page.blocks.values() if getattr(one, "value", None) == SAY(words)]
+    clicked = [one for one in english_page.fns.values() if any(target in buttons for target, _ in one.targets)]
+    assert [[type(part) for part in one.inputs] for one in clicked if one.fn] == [[gr.State]]
+
+
+def test_prompts_that_are_typed_and_not_kept_stay_when_another_run_is_shown(home):
+    kept = run_view.kept_prompts()
+    assert run_view.on_other_run(kept, kept) == (kept, kept)
+    typed, now = run_view.on_other_run("Where is the lamp?", kept)
+    assert (typed, now) == (gr.skip(), kept)
+    assert run_view.on_prompts(SAY, "Where is the lamp?") == ("Where is the lamp?",) * 2
+    assert run_view.on_other_run(kept, kept) == ("Where is the lamp?",) * 2
+
+
 def test_the_queue_shows_who_waits_in_which_order(config, no_worker):
     one, two = (runs.start(TrainConfig(**{**vars(config), "seed": seed}), f"run <{seed}>") for seed in (1, 2))
     box, listed, chosen, *_ = run_queue.on_look(SAY, two)

@@ -56,6 +56,7 @@ def known() -> TestClient:
     answer = window.get(f"/?token={TOKEN}")
     assert (answer.status_code, "inside" in answer.text) == (200, False)
     assert 'http-equiv="refresh" content="0;url=/"' in answer.text
+    assert 'location.replace("/" + location.hash)' in answer.text  # the tab and the run of a bookmark
     assert answer.headers["set-cookie"] == f"soulsmith_page_7860={TOKEN}; HttpOnly; Path=/; SameSite=strict"
     return window
 

@@ -69,7 +69,7 @@ def _build_reading(say: Say, changed) -> dict:
         for button in (train, delete):
             buttons.needs(button, listing)
     with gr.Row(visible=False) as asking:
-        question = gr.Markdown()
+        question, asked = gr.Markdown(), gr.State()
         yes = gr.Button(say("corpora.delete.yes"), variant="stop", min_width=120)
         no = gr.Button(say("corpora.delete.no"), min_width=120)
     about = gr.HTML(_empty(say))
@@ -82,9 +82,10 @@ def _build_reading(say: Say, changed) -> dict:
         with gr.Accordion(say("corpora.tab.export"), open=False):
             corpora_quality.build_export(say, listing)
     listing.change(on_models, rows["model"], rows["model"], show_progress="hidden")
-    delete.click(partial(on_delete, say), listing, [asking, question], show_progress="hidden")
-    yes.click(partial(on_delete_yes, say), listing, [listing, changed, asking], show_progress="hidden")
+    delete.click(partial(on_delete, say), listing, [asking, question, asked], show_progress="hidden")
+    yes.click(partial(on_delete_yes, say), asked, [listing, changed, asking], show_progress="hidden")
     no.click(lambda: gr.update(visible=False), None, asking, show_progress="hidden")
+    listing.change(None, None, asking, js="() => ({__type__: 'update', visible: false})")
     shown = [
         about,
         inside,
@@ -339,15 +340,15 @@ def _tokens(say: Say, row: dict, model: str | None, max_length: int, learn: str)
 
 
 def on_delete(say: Say, corpus_id: str | None):
+    """Ask whether to delete a corpus: yes is for this one, whichever is chosen by then."""
     if not corpus_id:
-        return gr.update(visible=False), ""
+        return gr.update(visible=False), "", None
     try:
         card = corpus.card(corpus_id)
     except UserError as error:
         raise Refused(say.trouble(error)) from error
-    return gr.update(visible=True), say(
-        "corpora.delete.ask", name=in_markdown(card["name"]), rows=say.number(card["rows"], 9)
-    )
+    ask = say("corpora.delete.ask", name=in_markdown(card["name"]), rows=say.number(card["rows"], 9))
+    return gr.update(visible=True), ask, corpus_id
 
 
 def on_delete_yes(say: Say, corpus_id: str | None):

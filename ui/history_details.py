@@ -21,6 +21,7 @@ TYPED = ("name", "note", "tags")
 TEXTS = (*TYPED, "learned", "facts", "config", "latest", "samples", "value")
 SHOWN = (
     *TEXTS,
+    "field",
     *BUTTONS,
     "save",
     "go_on",
@@ -32,6 +33,7 @@ SHOWN = (
     "forgetting",
     "box",
 )
+ASKED = ("confirm", "question", "asked")
 LOCK = f"() => Array({len(TYPED) + 1}).fill({{__type__: 'update', interactive: false}})"
 HIDE = "() => Array(2).fill({__type__: 'update', visible: false})"
 
@@ -73,7 +75,7 @@ def build(say: Say, run: gr.Dropdown) -> dict:
             details["delete"] = gr.Button(say("runs.delete"), variant="stop")
         details["file"] = gr.File(label=say("runs.file"), visible=False, interactive=False)
         with gr.Group(visible=False) as details["confirm"]:
-            details["question"] = gr.Markdown()
+            details["question"], details["asked"] = gr.Markdown(), gr.State()
             with gr.Row():
                 details["yes"] = gr.Button(say("runs.delete.yes"), variant="stop")
                 details["no"] = gr.Button(say("runs.delete.no"))
@@ -91,7 +93,7 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
     details["pack"].click(partial(on_pack, say), run, details["file"])
     details["csv"].click(partial(on_csv, say), run, details["file"])
     details["field"].input(on_field, [run, details["field"]], details["value"], show_progress="hidden")
-    details["delete"].click(partial(on_delete, say), run, [details["confirm"], details["question"]])
+    details["delete"].click(partial(on_delete, say), run, [details[name] for name in ASKED])
     details["no"].click(lambda: gr.Group(visible=False), None, details["confirm"])
     typed = [details[name] for name in TYPED]
     saves = [details["save"].click, details["name"].submit, details["tags"].submit]
@@ -101,7 +103,7 @@ def connect(say: Say, details: dict, run: gr.Dropdown) -> list:
         details["again"].click(partial(on_again, say), run, run),
         details["vary"].click(partial(on_again, say), [run, details["field"], details["value"]], run),
         details["take"].click(partial(on_take, say), [run, details["checkpoint"]], None),
-        details["yes"].click(partial(on_delete_yes, say), run, run),
+        details["yes"].click(partial(on_delete_yes, say), details["asked"], run),
     ]
 
 
@@ -111,7 +113,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
     if not run_id or run_id not in runs.listed():
         shown |= dict.fromkeys(TEXTS, "") | {"loss": None, "small": None, "checkpoint": gr.Dropdown([])}
         shown |= {name: gr.Button(visible=False) for name in (*BUTTONS, "go_on")}
-        shown |= dict.fromkeys(("save", "take"), gr.skip())
+        shown |= dict.fromkeys(("save", "take", "field"), gr.skip())
         shown |= {name: gr.Plot(visible=False) for name in ("preferences", "forgetting")}
         shown |= {"box": gr.Column(visible=False)}
         return tuple(shown[name] for name in SHOWN)
@@ -128,6 +130,7 @@ def on_open(say: Say, run_id: str | None) -> tuple:
         **run_view.figures(say, row, curves, store.forgetting(run_id)),
         "checkpoint": checkpoints(say, run_id, curves["evals"]),
         "take": gr.Button(interactive=bool(promote_checkpoint.kept(run_id))),
+        "field": "learning_rate",
         "value": on_field(run_id, "learning_rate"),
         "go_on": gr.Button(visible=starts.can_go_on(run_id, row["state"])),
         "box": gr.Column(visible=True),
@@ -137,7 +140,8 @@ def on_open(say: Say, run_id: str | None) -> tuple:
 
 def on_changed(say: Say, run_id: str | None) -> tuple:
     """The chosen run after something was done with it; what is typed into its fields meanwhile stays."""
-    return (*[gr.skip()] * len(TYPED), *on_open(say, run_id)[len(TYPED) :])
+    shown = dict(zip(SHOWN, on_open(say, run_id), strict=True)) | dict.fromkeys((*TYPED, "field", "value"), gr.skip())
+    return tuple(shown.values())
 
 
 def facts(say: Say, row: dict, found: dict | None) -> str:
@@ -265,9 +269,9 @@ def on_csv(say: Say, run_id: str) -> gr.File:
 
 @show_errors
 def on_delete(say: Say, run_id: str) -> tuple:
-    """Ask whether to delete a run, with its size."""
+    """Ask whether to delete a run, with its size: yes is for this one, whichever is chosen by then."""
     name, size = in_markdown(runs.label(run_id)["name"]), say.size(runs.disk_bytes(run_id), "mb")
-    return gr.Group(visible=True), say("runs.delete.ask", name=name, size=size)
+    return gr.Group(visible=True), say("runs.delete.ask", name=name, size=size), run_id
 
 
 @show_errors

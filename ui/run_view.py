@@ -75,7 +75,7 @@ def build(say: Say) -> dict:
         live["log_scale"] = gr.Checkbox(False, label=say("runs.log_scale"), info=say("runs.log_scale.info"))
     with figures_part:
         words = {"label": say("eval_samples.prompts"), "info": say("eval_samples.prompts.info")}
-        live["prompts"] = gr.Textbox(kept_prompts(), lines=3, **words)
+        live["prompts"], live["kept_prompts"] = gr.Textbox(kept_prompts(), lines=3, **words), gr.State(kept_prompts())
         live["keep_prompts"] = gr.Button(say("eval_samples.keep"), size="sm")
     with gr.Accordion(say("training.log"), open=False, elem_classes="filled"):
         live["log"] = gr.Code(language=None, show_label=False, interactive=False, max_lines=20)
@@ -122,7 +122,8 @@ def connect(say: Say, live: dict) -> None:
     run, probed, drawn = live["run"], [live["probe"], live["timer"]], [live[name] for name in DRAWN]
     live["timer"].tick(partial(on_tick, say), run, probed)
     run.change(on_choose, run, [*probed, live["live"]], show_progress="hidden")
-    run.change(kept_prompts, None, live["prompts"], show_progress="hidden")
+    prompts = [live["prompts"], live["kept_prompts"]]
+    run.change(on_other_run, prompts, prompts, show_progress="hidden")
     for seen in (live["probe"].change, live["live"].input, live["log_scale"].input):
         seen(partial(draw, say), [run, live["live"], live["log_scale"]], drawn, show_progress="hidden")
     queue = live["queue"]
@@ -132,7 +133,7 @@ def connect(say: Say, live: dict) -> None:
         pressed.then(**look, show_progress="hidden")
     live["probe"].change(**look, show_progress="hidden")
     run_queue.connect(say, queue)
-    live["keep_prompts"].click(partial(on_prompts, say), live["prompts"], live["prompts"])
+    live["keep_prompts"].click(partial(on_prompts, say), live["prompts"], prompts)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,11 +191,17 @@ def kept_prompts() -> str:
     return "\n".join(eval_samples.prompts())
 
 
-def on_prompts(say: Say, lines: str) -> str:
+def on_other_run(lines: str, kept: str) -> tuple:
+    """The prompts as they are kept now, also by another window; what is typed and not kept stays."""
+    now = kept_prompts()
+    return (now if lines == kept else gr.skip()), now
+
+
+def on_prompts(say: Say, lines: str) -> tuple:
     """Keep the prompts of the sample replies, a line each."""
     kept = eval_samples.keep(lines.splitlines())
     inform(say("eval_samples.kept", count=len(kept)))
-    return "\n".join(kept) or kept_prompts()
+    return (kept_prompts(),) * 2
 
 
 def draw(say: Say, run_id: str | None, live: bool = True, log: bool = False) -> tuple:
