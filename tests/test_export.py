@@ -226,7 +226,10 @@ def test_other_families_and_tokenizers_are_refused(tmp_path):
     ("before", "name"),
     [
         (
-            [{"type": "Split", "pattern": {"Regex": gguf_tokenizer.LLAMA3}}, {"type": "ByteLevel", "use_regex": False}],
+            [
+                {"type": "Split", "pattern": {"Regex": gguf_tokenizer.LLAMA3_SPLIT}},
+                {"type": "ByteLevel", "use_regex": False},
+            ],
             "llama-bpe",
         ),
         ([{"type": "Digits", "individual_digits": True}, {"type": "ByteLevel", "use_regex": True}], "smollm"),
