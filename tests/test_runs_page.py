@@ -1,5 +1,6 @@
 """Runs on the page, handlers called directly: what is shown of a run, the queue, the table, again and vary."""
 
+import inspect
 import json
 import sqlite3
 import subprocess
@@ -13,7 +14,7 @@ from core.runs import diagnosis, runs, store
 from core.training.config import TrainConfig
 from tests.conftest import raises
 from tests.test_runs import write_steps
-from ui import history, history_details, run_html, run_plots, run_queue, run_view
+from ui import corpora, history, history_details, run_html, run_plots, run_queue, run_view
 from ui.text import Say
 
 SAY = Say("en")
@@ -196,12 +197,16 @@ def test_what_a_model_or_a_person_wrote_is_no_markup(config, no_worker, monkeypa
         history_details.on_again(SAY, other, "packing", "<b>")
 
 
-@pytest.mark.parametrize("words", ["runs.delete.yes", "corpora.delete.yes"])
-def test_yes_deletes_what_was_asked_about(english_page, words):
+@pytest.mark.parametrize("delete", [history_details.on_delete_yes, corpora.on_delete_yes])
+def test_yes_deletes_what_was_asked_about(english_page, delete):
     """Whatever is chosen by then: the question's own entry goes to the handler, not the list's."""
-    buttons = [one._id for one in english_page.blocks.values() if getattr(one, "value", None) == SAY(words)]
-    clicked = [one for one in english_page.fns.values() if any(target in buttons for target, _ in one.targets)]
-    assert [[type(part) for part in one.inputs] for one in clicked if one.fn] == [[gr.State]]
+    inner = inspect.unwrap(delete)
+    taken = [
+        [type(part) for part in one.inputs]
+        for one in english_page.fns.values()
+        if inspect.unwrap(getattr(one.fn, "func", one.fn)) is inner
+    ]
+    assert taken == [[gr.State]]
 
 
 def test_prompts_that_are_typed_and_not_kept_stay_when_another_run_is_shown(home):
