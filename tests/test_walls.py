@@ -222,7 +222,7 @@ def test_the_token_stands_in_no_command_line(home, monkeypatch):
 def test_the_page_says_how_large_a_file_the_browser_uploads():
     limit = inspect.signature(pages.serve).parameters["max_file_size"].default
     for lang, unit in (("en", "GB"), ("ru", "ГБ")):
-        assert f"{limit.removesuffix("gb")} {unit}" in Say(lang)("corpora.big").replace("\u00a0", " ")
+        assert f"{limit.removesuffix('gb')} {unit}" in Say(lang)("corpora.big").replace("\u00a0", " ")
 
 
 def test_a_plan_to_take_away_lies_where_no_other_user_can_write_or_read(monkeypatch):
