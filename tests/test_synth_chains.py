@@ -538,6 +538,17 @@ def test_only_what_was_taken_over_is_taken_for_it(text, other, lang, order, faul
     assert [reason for reason, _ in chain_checks.found(text, chain_checks.Given(lang, set(), checks))] == faults
 
 
+def test_the_facts_that_an_answer_must_hold_are_no_repeat_and_a_repeat_is_shown_in_its_own_words():
+    first, second = "Возьмите 1000 рублей под 10 % в год.", "У банка лежало 1000 рублей под 10 % в год, и старик ждал."
+    given = chain_checks.Given("ru", values={"apart": [first], "given": ["1000 рублей под 10 % в год"]})
+    assert chain_checks.found(second, given) == []
+    given = chain_checks.Given("ru", values={"apart": [first]})
+    assert chain_checks.found(second, given) == [("repeats", "1000 рублей под 10 в")]
+    for name in ("fractal-answers", "voices-answers"):
+        for lang in ("ru", "en"):
+            assert "plan.facts" in recipes.load(f"{name}-{lang}").values["checks"]["given"]
+
+
 def test_a_line_keeps_its_end_behind_a_tag_and_a_tag_alone_takes_its_line():
     source = "Who: {{ who }}.{% if far % 2 %} Then: noon.{% endif %}\n{% if far %}\nA cup.\n{% endif %}\nEnd."
     assert chain_templates.text(source, {"who": "a baker", "far": 1}) == "Who: a baker. Then: noon.\nA cup.\nEnd."

@@ -142,8 +142,8 @@ def _apart(text: str, others, given: Given):
     orders = [_lemmas(one, given) for one in given.values.get("given") or []]
     runs = lemmas.runs(text, given.lang, RUN)
     own = {run for run in runs if all(2 * len(order.intersection(run)) < RUN for order in orders)}
-    shared = next((run for other in others for run in sorted(own & lemmas.runs(other, given.lang, RUN))), None)
-    return ("repeats", " ".join(shared)) if shared else None
+    shared = next((run for other in others for run in sorted(own & lemmas.runs(other, given.lang, RUN).keys())), None)
+    return ("repeats", runs[shared]) if shared else None
 
 
 def _lemmas(text: str, given: Given) -> set[str]:

@@ -109,12 +109,14 @@ def _target(token: str, lang: str) -> set[str]:
     return {token} if token in lemmas else set(lemmas)
 
 
-def runs(text: str, lang: str, length: int) -> set[tuple[str, ...]]:
-    """All runs of so many lemmas within a sentence."""
-    found = set()
+def runs(text: str, lang: str, length: int) -> dict[tuple[str, ...], str]:
+    """All runs of so many lemmas within a sentence, and the words that stand there."""
+    found = {}
     for sentence in sentences(text):
-        lemmas = [of(token, lang)[0] for token in tokens(sentence)]
-        found |= {tuple(lemmas[at : at + length]) for at in range(len(lemmas) - length + 1)}
+        words = tokens(sentence)
+        lemmas = [of(token, lang)[0] for token in words]
+        for at in range(len(lemmas) - length + 1):
+            found[tuple(lemmas[at : at + length])] = " ".join(words[at : at + length])
     return found
 
 
