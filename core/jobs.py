@@ -27,6 +27,7 @@ from core.errors import UserError
 
 AT_WORK = ("running", "stopping", "pausing")  # a process works on it
 ACTIVE = ("queued", *AT_WORK)  # its state will change without a person's doing
+RESUMABLE = ("paused", "stopped", "failed", "lost")  # states that a job can go on from
 ENDS = ("stop", "pause")
 WAITS = ("resume", "hold")
 ONCE = ("save", "sample")

@@ -19,7 +19,6 @@ from ui.text import Say
 
 TICK_SECONDS = 2
 KEYS = (paths.assets() / "arena.js").read_text(encoding="utf-8")
-RESUMABLE = ("stopped", "failed", "lost")  # states of a match
 BUNDLED = sorted(path.stem for path in (paths.assets() / "prompts").glob("*.json"))
 OWN = f"(set) => ({{__type__: 'update', interactive: !{json.dumps(BUNDLED)}.includes(set)}})"  # others can be deleted
 # Worked out in the browser, at once: a late answer would clear a verdict that was asked for, or show another match's.
@@ -222,7 +221,7 @@ def draw(say: Say, match_id: str | None) -> list:
     row = next((row for row in rows if row["prompt"] not in voted), None)
     line = status_line(say, directory, len(request["prompts"]), len(rows), len(voted))
     state = jobs.state(directory)
-    useful = [*[row is not None] * 4, bool(voted), state in jobs.ACTIVE, state in RESUMABLE]
+    useful = [*[row is not None] * 4, bool(voted), state in jobs.ACTIVE, state in jobs.RESUMABLE]
     rest = [*(gr.Button(interactive=one) for one in useful), gr.Timer(active=state in jobs.ACTIVE)]
     if row is None:
         return [None, line, [], [], [], *rest]
@@ -312,7 +311,7 @@ def _match(say: Say, match_id: str | None) -> Path:
 
 
 def _resume(directory: Path) -> None:
-    if jobs.state(directory) in RESUMABLE:
+    if jobs.state(directory) in jobs.RESUMABLE:
         jobs.start(directory, "core.arena", reply_gpu.environment())
 
 

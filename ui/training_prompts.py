@@ -105,7 +105,7 @@ def draw(say: Say, probe: str) -> list:
     seen = json.loads(probe)
     state, active = seen["state"], seen["state"] in jobs.ACTIVE
     useful = {"pause": state == "running", "stop": state == "running", "delete": not active}
-    useful |= {"resume": state in ("paused", "stopped", "failed", "lost"), "take": "best" in seen["ending"]}
+    useful |= {"resume": state in jobs.RESUMABLE, "take": "best" in seen["ending"]}
     useful_now = [gr.Button(visible=useful[name]) for name in (*ASKED, "take")]
     return [status(say, seen), *useful_now, gr.Timer(active=active)]
 

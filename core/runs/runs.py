@@ -25,7 +25,7 @@ from core.training.config import TrainConfig
 from core.training.corpus_rows import check_task
 from core.training.errors import TrainingError
 
-RESUMABLE = ("held", "paused", "lost", "stopped", "failed")
+RESUMABLE = ("held", *jobs.RESUMABLE)
 LONGEST_NAME = 80
 IDLE = ("queued", *RESUMABLE, "finished")  # no trainer works on it
 # All that a run's directory can hold that we put there; deleting a run deletes these and nothing else. The large parts
