@@ -1,8 +1,8 @@
 """Errors that are a sentence for the person at the screen, and how they travel between processes.
 
-Each has a name, by which the page translates it (assets/locales), and `values` that fill the sentence in. What is only
-shown is raised as named("CardGone"), and its English stands in assets/locales/en.json; what is caught is a subclass with
-an English `template`. Everything else keeps its traceback. UserError itself is defined in core/training, which imports
+Each has a name, by which the page translates it (assets/locales), and `values` that fill the sentence in. What is shown
+is raised as named("CardGone"), and its English stands in assets/locales/en.json; one handler may ask for its name. What is
+caught by class is a subclass with an English `template`. Everything else keeps its traceback. UserError itself is defined in core/training, which imports
 nothing of ours.
 """
 
@@ -64,7 +64,7 @@ def _english() -> dict[str, str]:
 
 
 def named(name: str, /, **values: Any) -> NamedError:
-    """An error that is shown and never caught."""
+    """An error that is shown, and caught by its name where one handler needs that."""
     return NamedError(name, **values)
 
 

@@ -25,7 +25,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    gc.disable()  # until pytest_collection_finish: importing takes half the time
+    if not getattr(config.option, "numprocesses", None):  # where the tests are read: importing takes half the time
+        gc.disable()  # until pytest_collection_finish
     config.addinivalue_line("markers", "slow: takes real weights, a browser or seconds; run with --slow")
     config.addinivalue_line("markers", "gpu: takes a graphics card; run with --gpu")
     if config.getoption("--slow") and "CARD_LINES" not in os.environ:  # for tests/test_zz_card_guard.py

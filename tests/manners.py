@@ -1,6 +1,7 @@
 """What models say around an answer and instead of one, and good texts that only look so; for tests/test_synth_manners.py."""
 
 import json
+import re
 
 from core.synth.replies import Reply
 
@@ -376,8 +377,6 @@ SIBLINGS = [
     (f"Absolutely — one baker's note, coming right up!\n\n{GOOD_LONG}", GOOD_LONG),
     (f"You got it!\n\n{GOOD_LONG}", GOOD_LONG),
     (f"Note (by a baker):\n\n{GOOD_LONG}", GOOD_LONG),
-    (f"Сейчас сделаем.\n\n{ГУД_ДОЛГИЙ}", ГУД_ДОЛГИЙ),
-    (f"Легко!\n\n{ГУД_ДОЛГИЙ}", ГУД_ДОЛГИЙ),
     (f"Окей, погнали:\n\n{ГУД_ДОЛГИЙ}", ГУД_ДОЛГИЙ),
     (f"{ГУД_ДОЛГИЙ}\n\nНадеюсь, получилось хорошо.", ГУД_ДОЛГИЙ),
     (f"{ГУД_ДОЛГИЙ}\n\n**Примечание:** текст написан в соответствии с заданными параметрами.", ГУД_ДОЛГИЙ),
@@ -530,6 +529,39 @@ LOOKALIKES += [
     "Я ещё учусь и не умею молчать вовремя. Пекарь учил меня: пока тесто стоит, стой и ты.",
     "*clears the table*\n\nThe ferry leaves at six. He has until then to find the cup, the cat and the reason.",
     "Is this what you were looking for? The baker held up a ring of dough with a ring of gold inside.",
+]  # fmt: skip
+# A short paragraph at either end of a text is the text's own.
+_RUSSIAN = re.compile("[а-яё]", re.IGNORECASE)
+FIRST = [
+    "A storm is coming up.",
+    "The tide was coming up.",
+    "Let's go!",
+    "Easy.",
+    "Держи.",
+    "Поехали!",
+    "Да, конечно.",
+    "Легко!",
+    "Сейчас будет.",
+]
+LAST = [
+    "Thank you for letting me stay.",
+    "Thank you for asking me to the wedding.",
+    "The letter above the stove was never opened.",
+    "Is it what you wanted for the wedding?",
+    "I kept the shop open for about 3 words of yours.",
+    "Всё ли тебя устраивает?",
+    "Надеюсь, вышло не хуже, чем у отца.",
+    "С удовольствием напишу ещё, когда вернётся паром.",
+]
+LOOKALIKES += [f"{line}\n\n{ГУД if _RUSSIAN.search(line) else GOOD}" for line in FIRST]
+LOOKALIKES += [f"{ГУД if _RUSSIAN.search(line) else GOOD}\n\n{line}" for line in LAST]
+LOOKALIKES += [
+    "Well, I need to write this down before I forget. The ferry leaves at six, and the baker has my cup.",
+    "The user asked for bread, and the machine on the pier gave him a map of the harbour in four colours.",
+    "Так, мне нужно ответить на письмо матери. Паром уходит в шесть, а я всё ищу слова и конверт.",
+    "Этот вопрос выходит за рамки разговора о хлебе. Пекарь отложил нож и посмотрел на море.",
+    "Языковые модели не имеют тела. Пекарь имеет, и к вечеру оно пахнет рожью и болит в плечах.",
+    "Не имею личного мнения о хлебе, сказал пекарь. Хлеб имеет мнение обо мне, этого довольно.",
 ]  # fmt: skip
 ASIDE_SIBLINGS = [
     ("I apologize, but I can't help with this one.", 'refusal'),

@@ -85,13 +85,11 @@ def fresh(shared) -> dict:
     return json.loads(made_once(shared / "fresh.json", ask).read_text(encoding="utf-8"))
 
 
-@pytest.mark.slow
 def test_core_works_without_gradio(fresh):
     assert not set(fresh["core"]) & {"gradio", "plotly", "torch", "transformers", "ui"}
     assert "core" in fresh["core"]
 
 
-@pytest.mark.slow
 def test_the_page_opens_without_torch(fresh):
     assert not set(fresh["page"]) & {"torch", "transformers", "peft", "datasets"}
     assert "gradio" in fresh["page"]

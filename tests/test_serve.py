@@ -89,7 +89,6 @@ def client(server, **more) -> openai.OpenAI:
     return openai.OpenAI(base_url=server[0], api_key=server[1], max_retries=0, **more)
 
 
-@pytest.mark.slow
 def test_models_are_the_base_and_the_runs(server):
     found = {model.id: model for model in client(server).models.list()}
     assert {server[2], server[3]} <= found.keys()
@@ -192,7 +191,6 @@ def test_a_system_prompt_changes_the_reply(server):
     assert tokens([{"role": "system", "content": "sea"}, {"role": "developer", "content": "fog"}, *ASK]) == one
 
 
-@pytest.mark.slow
 def test_without_the_key_nothing_is_answered(server):
     for key in ("wrong", "sk-soulsmith-", "ключ"):
         answer = httpx.get(f"{server[0]}/models", headers={"authorization": f"Bearer {key}".encode()})

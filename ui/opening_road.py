@@ -6,7 +6,7 @@ from core import jobs, paths
 from core.corpus import corpus
 from core.hardware import hardware
 from core.models import models
-from core.runs import diagnosis, runs, starts, store
+from core.runs import diagnosis, queue, runs, starts, store
 from ui import run_html, run_learned
 from ui.templates import render
 from ui.text import Say
@@ -71,9 +71,11 @@ def steps(say: Say, rows: list[dict], corpora: list[dict]) -> list[Step]:
 
 
 def _active(rows: list[dict]) -> dict | None:
-    """The run that goes on: one at work, else the first that waits."""
+    """The run that goes on: one at work, else the first of the queue."""
+    order = queue.next_ones()
     active = [row for row in rows if row["state"] in runs.ACTIVE]
-    return next((row for row in active if row["state"] in runs.AT_WORK), active[-1] if active else None)
+    place = {row["id"]: order.index(row["id"]) if row["id"] in order else len(order) for row in active}
+    return min(active, key=lambda row: (row["state"] not in runs.AT_WORK, place[row["id"]]), default=None)
 
 
 def is_trained(row: dict) -> bool:

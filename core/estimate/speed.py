@@ -38,7 +38,9 @@ LAUNCH = 18.6e-6  # seconds of Python and dispatch for a kernel, through transfo
 # Cards before Ampere stand in hosts of their time, or are rented with two threads of one core at 2 GHz (T4 in Colab and
 # Kaggle): Python runs there at about half the pace of the hosts of an A100.
 OLD_HOST = 2.0
-SPREAD = 1.3  # how far below and above the estimate a real run may lie; of nine in ten published rows half of it
+SPREAD = (
+    1.3  # how far below and above the estimate a real run may lie; nine in ten published rows lie within half of it
+)
 
 
 @dataclass(frozen=True)

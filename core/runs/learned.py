@@ -15,9 +15,8 @@ from core.runs.forgetting import DRIFT, RED_LINE, change, is_sound, pair
 FEWEST_ROWS = 8  # held-out rows: the mean of fewer says little
 GAIN = 0.02  # of the loss before: less is within what another choice of held-out rows would change
 FALLING = 0.01  # of the loss, from the last evaluation but one to the last
-MEMORISED = (
-    0.5  # of their loss before: training rows that fell below it while held-out ones stand were learned by heart
-)
+# Of their loss before: training rows that fell below it while held-out ones stand were learned by heart.
+MEMORISED = 0.5
 
 
 def of(run_id: str) -> dict:

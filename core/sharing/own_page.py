@@ -26,7 +26,10 @@ GO_ON = (
     '<!doctype html><meta charset="utf-8"><title>Soulsmith</title><meta http-equiv="refresh" content="0;url={address}">'
 )
 # A bookmark names a tab and a run behind the #, which no server sees and a refresh would drop.
-LET_IN = GO_ON.format(address="/") + '<script>location.replace("/" + location.hash)</script>'
+LET_IN = (
+    '<!doctype html><meta charset="utf-8"><title>Soulsmith</title><script>location.replace("/" + location.hash)</script>'
+    '<noscript><meta http-equiv="refresh" content="0;url=/"></noscript>'
+)
 
 Page = Callable[[], str]  # -> the page that asks for the token
 

@@ -88,7 +88,7 @@ def load(name: str | Path) -> Recipe:
     """A recipe by its file or by the name of one that comes with the program.
 
     Raises:
-        RecipeMissing, RecipeUnreadable, RecipeWrong and the errors of core.synth.grammar.
+        RecipeMissing, RecipeUnreadable and the errors of core.synth.grammar.
     """
     path = Path(name)
     if not path.is_file():
@@ -129,7 +129,7 @@ def read_text(path: Path) -> str:
     """The text of a person's file.
 
     Raises:
-        RecipeWrong: if it cannot be read as UTF-8. files.TextTooLong.
+        RecipeNotText: if it cannot be read as UTF-8. files.TextTooLong.
     """
     try:
         return files.read_text(path)
