@@ -553,6 +553,9 @@ def test_a_line_keeps_its_end_behind_a_tag_and_a_tag_alone_takes_its_line():
     source = "Who: {{ who }}.{% if far % 2 %} Then: noon.{% endif %}\n{% if far %}\nA cup.\n{% endif %}\nEnd."
     assert chain_templates.text(source, {"who": "a baker", "far": 1}) == "Who: a baker. Then: noon.\nA cup.\nEnd."
     assert chain_templates.text(source, {"who": "a baker", "far": 0}) == "Who: a baker.\nEnd."
+    tags = "A\n{% for x in xs %}{% if x %}\n{{ x }}\n{% endif %}{% endfor %}\n{% if\n xs %}\nB\n{% endif %}\nC"
+    assert chain_templates.text(tags, {"xs": [1, 2]}) == "A\n1\n2\nB\nC"
+    assert chain_templates.text("{% raw %}\nif x %}\n{% endraw %}", {}) == "if x %}"
 
 
 def test_a_phrase_is_masked_where_it_stands_whole():

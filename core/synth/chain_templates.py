@@ -23,8 +23,7 @@ METHODS = {
     list: {"count", "index"},
     tuple: {"count", "index"},
 }
-# The end of a line that a tag does not have to itself; trim_blocks would take its line break.
-_LINE_ENDS = re.compile(r"^(?![ \t]*\{%(?:(?!%\}).)*%\}$)(.*[^+-])%\}$", re.MULTILINE)
+_TAG = re.compile(r"\{%.*?%\}", re.DOTALL)
 _LOADING = (nodes.Import, nodes.FromImport, nodes.Include, nodes.Extends, nodes.Block)
 _GROWING = (nodes.Macro, nodes.CallBlock, nodes.Assign, nodes.AssignBlock, nodes.With, nodes.Concat)
 
@@ -108,7 +107,7 @@ def check(source: str, known: set[str]) -> None:
     if len(source) > MOST_SOURCE:
         raise TemplateWrong("TemplateTooLong", count=len(source), most=MOST_SOURCE)
     try:
-        tree = _environment().parse(source)
+        tree = _environment().parse(_with_line_ends(source))
         _compiled(source)
     except jinja2.TemplateError as error:
         raise _wrong(error) from error
@@ -162,9 +161,22 @@ def value(expression: str, values: dict):
     return found
 
 
+def _with_line_ends(source: str) -> str:
+    """A template whose lines keep their ends behind a tag, but for lines that are nothing but tags (trim_blocks)."""
+    if "raw" in source:
+        return source
+
+    def kept(tag: re.Match) -> str:
+        before = source[source.rfind("\n", 0, tag.start()) + 1 : tag.start()]
+        ends = source[tag.end() : tag.end() + 1] == "\n" and tag[0][-3] not in "+-"
+        return tag[0][:-2] + "+%}" if ends and _TAG.sub("", before).strip() else tag[0]
+
+    return _TAG.sub(kept, source)
+
+
 @functools.lru_cache(1000)
 def _compiled(source: str) -> jinja2.Template:
-    return _environment().from_string(_LINE_ENDS.sub(r"\1+%}", source))
+    return _environment().from_string(_with_line_ends(source))
 
 
 @functools.lru_cache(1000)
