@@ -396,7 +396,8 @@ def test_what_the_judge_of_each_recipe_finds_fault_with_is_written_once_more(nam
             ask = asks.send(reply)
             reply = obliging(walk, ask, worst)
             if walk.chain.steps[walk.at] is strict and not told:
-                scores, told = dict.fromkeys(strict.value.get("scores", []), 6), True
+                between = strict.value.get("keep", {}).get("mean", 7) - 1  # neither kept nor dropped
+                scores, told = dict.fromkeys(strict.value.get("scores", []), between), True
                 reply = Reply(json.dumps(scores | {"answer": "nobody", "worst": worst, "why": "?"}))
     except StopIteration:
         rows = walk.rows()
