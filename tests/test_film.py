@@ -65,8 +65,10 @@ def test_the_films_of_the_readme_are_animated_and_small():
 
 
 @pytest.fixture
-def server(starter_home, tmp_path, monkeypatch):
+def server(request, starter_home, tmp_path, monkeypatch):
     """The page over a data directory of its own, where nothing but the starter model is ready."""
+    if not request.config.getoption("--screenshots"):
+        pytest.skip("a film takes ten minutes and more, and its scenes have tests of their own: --screenshots DIR")
     home = tmp_path / "дом"
     with home_at(starter_home):
         ready = paths.models()
